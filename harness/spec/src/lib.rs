@@ -1,0 +1,18 @@
+//! The experiment language of Reprise: words, defaults, canonical bytes, hashes, and the settings of every stage.
+//!
+//! No libtorch, no disk, no clock. [`experiment::Experiment`] is what a YAML file says; [`stage::Stage`] is what the trainer is asked to do;
+//! [`contract`] is how it is asked.
+
+pub mod arithmetic;
+pub mod canon;
+pub mod contract;
+pub mod corpus;
+pub mod evaluation;
+pub mod experiment;
+pub mod identity;
+pub mod metrics;
+pub mod network;
+pub mod stage;
+pub mod strategy;
+pub mod training;
+pub mod values;

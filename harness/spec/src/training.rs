@@ -1,0 +1,257 @@
+//! `pretraining` and `finetuning`: masks, losses, optimiser, schedules and batches.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::network::{count, fraction, weight};
+use crate::values::{Count, Fraction, Positive, Seconds, Steps, Weight};
+
+/// How every iteration is pretrained. The defaults are HuBERT BASE as released (hubert.md sections 1.5, 1.6 and 3.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Pretraining {
+    pub masking: SpanMasking,
+    pub head: Head,
+    pub loss: LossWeights,
+    pub optimiser: Adam,
+    pub schedule: LinearSchedule,
+    pub batching: Batching,
+    /// Steps between two validations; the last step is always validated.
+    pub validate_every: Count,
+}
+
+impl Default for Pretraining {
+    fn default() -> Self {
+        Self {
+            masking: SpanMasking::default(),
+            head: Head::default(),
+            loss: LossWeights::default(),
+            optimiser: Adam {
+                epsilon: positive(1e-6),
+                weight_decay: weight(0.01),
+                clip: Some(positive(10.0)),
+                ..Adam::default()
+            },
+            schedule: LinearSchedule::default(),
+            batching: Batching::default(),
+            validate_every: count(5_000),
+        }
+    }
+}
+
+/// Masked spans (wav2vec 2.0 section 3.1; fairseq `compute_mask_indices`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SpanMasking {
+    /// Share of positions that spans would cover if none overlapped; divided by `length` it is the share that starts a span
+    /// (0.80 with length 10 is the papers' p = 8 %).
+    pub prob: Fraction,
+    /// Positions of one span.
+    pub length: Count,
+    /// Fewest spans of a row.
+    pub min_masks: u32,
+    /// Whether every row of a batch is trimmed at random to the smallest count of masked positions, as published.
+    pub equal_count: bool,
+}
+
+impl Default for SpanMasking {
+    fn default() -> Self {
+        Self { prob: fraction(0.8), length: count(10), min_masks: 2, equal_count: true }
+    }
+}
+
+/// The head that scores units: cosine between projected frame and unit embedding, over a temperature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Head {
+    pub dimension: Count,
+    pub temperature: Positive,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { dimension: count(256), temperature: positive(0.1) }
+    }
+}
+
+/// Weights of the cross-entropy at masked and at other frames (the papers' α and 1 − α).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LossWeights {
+    pub masked: Weight,
+    pub unmasked: Weight,
+}
+
+impl Default for LossWeights {
+    fn default() -> Self {
+        Self { masked: weight(1.0), unmasked: weight(0.0) }
+    }
+}
+
+/// Adam with decoupled weight decay on every parameter and epsilon outside the bias correction, as fairseq has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Adam {
+    pub beta1: Fraction,
+    pub beta2: Fraction,
+    pub epsilon: Positive,
+    pub weight_decay: Weight,
+    /// Largest norm of the gradient; absent means that it is not clipped.
+    pub clip: Option<Positive>,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self {
+            beta1: fraction(0.9),
+            beta2: fraction(0.98),
+            epsilon: positive(1e-8),
+            weight_decay: weight(0.0),
+            clip: None,
+        }
+    }
+}
+
+/// Linear warm-up to the peak, then linear decay to zero at the iteration's last step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LinearSchedule {
+    pub peak: Positive,
+    /// Share of the iteration's steps that warm up.
+    pub warm_up: Fraction,
+}
+
+impl Default for LinearSchedule {
+    fn default() -> Self {
+        Self { peak: positive(5e-4), warm_up: fraction(0.08) }
+    }
+}
+
+/// How utterances become batches: a pure function of (corpus, seed, epoch).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Batching {
+    /// Most audio in one batch, counted as utterances × longest.
+    pub seconds: Seconds,
+    /// Longest stretch of one utterance; longer ones are cropped at random.
+    pub longest: Seconds,
+    /// Shorter utterances are left out.
+    pub shortest: Seconds,
+    /// What makes the lengths of a batch equal.
+    pub lengths: Lengths,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { seconds: seconds(2800.0), longest: seconds(15.625), shortest: seconds(2.0), lengths: Lengths::Crop }
+    }
+}
+
+/// What makes the lengths of a batch equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lengths {
+    /// Every utterance is cropped at random to the shortest of the batch, as published.
+    Crop,
+    /// Shorter utterances are padded and the padding is masked out.
+    Pad,
+}
+
+/// CTC fine-tuning on characters. The defaults are the 10-hour recipe of HuBERT BASE with a schedule that completes
+/// (hubert.md section 3.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Finetuning {
+    pub steps: Steps,
+    /// First steps in which only the output layer learns.
+    pub freeze_steps: Steps,
+    /// Whether the front-end keeps its pretrained weights for good.
+    pub freeze_front_end: bool,
+    pub schedule: TriStage,
+    pub optimiser: Adam,
+    /// Masks over time, drawn anew for every utterance and epoch.
+    pub time_masking: SpanMasking,
+    /// Masks over channels, shared over time.
+    pub channel_masking: SpanMasking,
+    pub dropout: FinetuningDropout,
+    pub layer_drop: Fraction,
+    /// Most audio in one batch, counted as utterances × longest; nothing is cropped.
+    pub batch_seconds: Seconds,
+    /// Steps between two validations; the last step is always validated.
+    pub validate_every: Count,
+}
+
+impl Default for Finetuning {
+    fn default() -> Self {
+        Self {
+            steps: steps(25_000),
+            freeze_steps: steps(10_000),
+            freeze_front_end: true,
+            schedule: TriStage::default(),
+            optimiser: Adam::default(),
+            time_masking: SpanMasking { prob: fraction(0.75), length: count(10), min_masks: 2, equal_count: false },
+            channel_masking: SpanMasking { prob: fraction(0.5), length: count(64), min_masks: 0, equal_count: false },
+            dropout: FinetuningDropout::default(),
+            layer_drop: fraction(0.1),
+            batch_seconds: seconds(1600.0),
+            validate_every: count(1_000),
+        }
+    }
+}
+
+/// Dropout while fine-tuning, in place of the network's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FinetuningDropout {
+    pub residual: Fraction,
+    pub attention: Fraction,
+    pub activation: Fraction,
+    pub input: Fraction,
+    /// Before the output layer.
+    pub r#final: Fraction,
+}
+
+impl Default for FinetuningDropout {
+    fn default() -> Self {
+        let none = fraction(0.0);
+        Self { residual: none, attention: none, activation: fraction(0.1), input: none, r#final: none }
+    }
+}
+
+/// Warm-up from `start · peak` to the peak, a plateau, then exponential decay to `end · peak` (wav2vec 2.0 section 4.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TriStage {
+    pub peak: Positive,
+    /// Share of the steps that warm up.
+    pub warm_up: Fraction,
+    /// Share of the steps at the peak; what is left decays.
+    pub hold: Fraction,
+    pub start: Positive,
+    pub end: Positive,
+}
+
+impl Default for TriStage {
+    fn default() -> Self {
+        Self {
+            peak: positive(5e-5),
+            warm_up: fraction(0.1),
+            hold: fraction(0.4),
+            start: positive(0.01),
+            end: positive(0.05),
+        }
+    }
+}
+
+pub(crate) fn positive(value: f64) -> Positive {
+    // Called with literals of this crate only; a test reads every default.
+    Positive::try_from(value).expect("a default inside its range")
+}
+
+pub(crate) fn seconds(value: f64) -> Seconds {
+    Seconds::try_from(value).expect("a default inside its range")
+}
+
+pub(crate) fn steps(value: u64) -> Steps {
+    Steps::try_from(value).expect("a default inside its range")
+}

@@ -1,0 +1,9 @@
+//! What `reprise-trainer` is made of: audio, units, networks, training, decoding and probing on libtorch.
+//!
+//! One part of the architecture a file; [`stage`] has one file for each kind of stage that the trainer can be asked to execute. Nothing here
+//! knows runs, golden metrics or reports.
+
+pub mod failure;
+pub mod random;
+pub mod report;
+pub mod stage;

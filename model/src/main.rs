@@ -1,0 +1,97 @@
+//! `reprise-trainer`: executes one stage in a process of its own, so that a fault of libtorch ends one attempt and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use reprise_model::failure::StageError;
+use reprise_model::report::{Reporter, STOP};
+use reprise_model::stage::{self, Work};
+use reprise_spec::contract::{self, Device, Event, Failure, Request};
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args_os().nth(1) else {
+        eprintln!("usage: reprise-trainer REQUEST\n\nThis program is started by `reprise`, once a stage.");
+        return ExitCode::from(2);
+    };
+    let request: Request = match std::fs::read(&path)
+        .map_err(|e| e.to_string())
+        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()))
+    {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("cannot read the request {}: {error}", path.to_string_lossy());
+            return ExitCode::from(4);
+        }
+    };
+    let events = match take_standard_output() {
+        Ok(events) => events,
+        Err(error) => {
+            eprintln!("cannot set up the event stream: {error}");
+            return ExitCode::from(4);
+        }
+    };
+    stop_when_asked();
+    let mut report = match Reporter::open(events, &request.work, request.attempt) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    tch::set_num_threads(request.threads as i32);
+    report.send(&Event::Hello {
+        contract: contract::VERSION,
+        build: env!("CARGO_PKG_VERSION").into(),
+        environment: BTreeMap::new(),
+    });
+    let device = match request.device {
+        Device::Cpu => tch::Device::Cpu,
+        Device::Cuda(index) => tch::Device::Cuda(index as usize),
+    };
+    let mut work = Work { request, report, device };
+    let result = stage::execute(&mut work).and_then(|summary| work.report.flush().map(|()| summary));
+    match result {
+        Ok(summary) => {
+            work.report.send(&Event::Done { summary });
+            ExitCode::SUCCESS
+        }
+        Err(StageError::Interrupted { step }) => {
+            work.report.send(&Event::Interrupted { step });
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            let class = error.class().unwrap_or(Failure::Stage);
+            let help = if let StageError::Refused { help, .. } = &error { help.clone() } else { None };
+            work.report.send(&Event::Failed { class, message: error.to_string(), help });
+            ExitCode::from(if class == Failure::Refused { 2 } else { 3 })
+        }
+    }
+}
+
+/// Takes descriptor 1 for events and points it at standard error, because native libraries print.
+fn take_standard_output() -> std::io::Result<File> {
+    let events = rustix::io::dup(rustix::stdio::stdout())?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok(File::from(events))
+}
+
+/// TERM, INT and the end of standard input ask the stage to stop.
+fn stop_when_asked() {
+    std::thread::spawn(|| {
+        let mut byte = [0];
+        while matches!(std::io::stdin().read(&mut byte), Ok(count) if count > 0) {}
+        STOP.store(true, Ordering::Relaxed);
+    });
+    if let Ok(mut signals) =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
+    {
+        std::thread::spawn(move || {
+            for _ in signals.forever() {
+                STOP.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+}

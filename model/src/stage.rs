@@ -1,0 +1,78 @@
+//! The kinds of stage, one file each, and what they are given.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reprise_spec::contract::{Input, Request, Score};
+use reprise_spec::stage::{Role, Stage};
+use tch::Device;
+
+use crate::failure::StageError;
+use crate::report::Reporter;
+
+pub mod corpus;
+pub mod decode;
+pub mod features;
+pub mod finetune;
+pub mod pretrain;
+pub mod probe;
+pub mod units;
+
+/// What a stage works with beside its settings.
+pub struct Work {
+    pub request: Request,
+    pub report: Reporter,
+    pub device: Device,
+}
+
+impl Work {
+    /// The folder of an input.
+    pub fn input(&self, role: &Role) -> Result<&Path, StageError> {
+        self.find(role)
+            .map(|input| input.path.as_path())
+            .ok_or_else(|| StageError::Failed(format!("the request has no input {role}")))
+    }
+
+    /// An input, if the request has it.
+    pub fn find(&self, role: &Role) -> Option<&Input> {
+        self.request.inputs.iter().find(|input| &input.role == role)
+    }
+
+    /// The folder that the paths of a corpus start from.
+    pub fn data_root(&self) -> Result<&Path, StageError> {
+        let data =
+            self.request.data.as_ref().ok_or_else(|| StageError::Failed("the request names no data folder".into()))?;
+        Ok(&data.root)
+    }
+
+    /// The seed of a stage that draws.
+    pub fn seed(&self) -> Result<u64, StageError> {
+        self.request.seed.ok_or_else(|| StageError::Failed("the request has no seed".into()))
+    }
+
+    /// A new file or folder name below `out/`.
+    pub fn output(&self, name: &str) -> PathBuf {
+        self.request.work.join("out").join(name)
+    }
+
+    /// Writes a whole output file.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StageError> {
+        let path = self.output(name);
+        fs::write(&path, bytes).map_err(|error| StageError::io("cannot write", &path, &error))
+    }
+}
+
+/// Executes the stage that the request names and returns the numbers that listings show.
+pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
+    let out = work.request.work.join("out");
+    fs::create_dir_all(&out).map_err(|error| StageError::io("cannot create", &out, &error))?;
+    match work.request.stage.clone() {
+        Stage::Corpus(settings) => corpus::run(&settings, work),
+        Stage::Features(settings) => features::run(&settings, work),
+        Stage::Units(settings) => units::run(&settings, work),
+        Stage::Pretrain(settings) => pretrain::run(&settings, work),
+        Stage::Finetune(settings) => finetune::run(&settings, work),
+        Stage::Decode(settings) => decode::run(&settings, work),
+        Stage::Probe(settings) => probe::run(&settings, work),
+    }
+}
