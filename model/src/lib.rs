@@ -3,7 +3,11 @@
 //! One part of the architecture a file; [`stage`] has one file for each kind of stage that the trainer can be asked to execute. Nothing here
 //! knows runs, golden metrics or reports.
 
+pub mod bootstrap;
 pub mod failure;
+pub mod greedy;
 pub mod random;
 pub mod report;
+pub mod score;
 pub mod stage;
+pub mod vocabulary;

@@ -1,0 +1,183 @@
+//! The symbols that CTC tells apart: the blank and the characters of the training transcripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::failure::StageError;
+
+/// The index of the CTC blank.
+pub const BLANK: i64 = 0;
+/// How the blank is written in a vocabulary file, as Hugging Face tokenizers name it.
+const BLANK_SYMBOL: &str = "<pad>";
+/// How the space between two words is written, as fairseq and Hugging Face have it.
+const SPACE: char = '|';
+
+/// Output symbols of a CTC model: index 0 is the blank, 1 the space between words, then the characters in order of their code points.
+///
+/// Characters are Unicode scalar values: a letter with a combining accent is two symbols. Unlike fairseq's `.ltr` files, labels carry
+/// no space after the last word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    characters: Vec<char>,
+    indices: BTreeMap<char, i64>,
+}
+
+/// A character that no training transcript has, so that no output of the model can be it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the character {0:?} is in no training transcript")]
+pub struct UnseenCharacter(pub char);
+
+impl Vocabulary {
+    /// The vocabulary of `transcripts`.
+    ///
+    /// # Errors
+    /// Refuses transcripts without any character, and `|`, which stands for the space.
+    pub fn of<'a>(transcripts: impl IntoIterator<Item = &'a str>) -> Result<Self, StageError> {
+        let characters: BTreeSet<char> =
+            transcripts.into_iter().flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+        if characters.is_empty() {
+            return Err(StageError::refused(
+                "the transcripts to fine-tune on hold no character",
+                "name splits with transcripts in `corpus.finetune`",
+            ));
+        }
+        if characters.contains(&SPACE) {
+            return Err(StageError::refused(
+                format!("a transcript to fine-tune on holds {SPACE:?}, which stands for the space between words"),
+                format!("take {SPACE:?} out of the transcripts"),
+            ));
+        }
+        Ok(Self::with(std::iter::once(SPACE).chain(characters).collect()))
+    }
+
+    fn with(characters: Vec<char>) -> Self {
+        let indices = characters.iter().zip(BLANK + 1..).map(|(&character, index)| (character, index)).collect();
+        Self { characters, indices }
+    }
+
+    /// Number of symbols, the blank among them.
+    pub fn size(&self) -> usize {
+        self.characters.len() + 1
+    }
+
+    /// The label of a transcript; any white space between two words is one space symbol.
+    pub fn encode(&self, transcript: &str) -> Result<Vec<i64>, UnseenCharacter> {
+        let mut label = Vec::with_capacity(transcript.len());
+        for word in transcript.split_whitespace() {
+            if !label.is_empty() {
+                label.push(self.indices[&SPACE]);
+            }
+            for character in word.chars() {
+                // A transcript's own `|` is not a space: it is a character that no model can give.
+                let index = self.indices.get(&character).filter(|_| character != SPACE);
+                label.push(*index.ok_or(UnseenCharacter(character))?);
+            }
+        }
+        Ok(label)
+    }
+
+    /// The text of symbols without blanks, with single spaces between words and none around them.
+    ///
+    /// # Panics
+    /// When an index is not one of this vocabulary or is the blank: then the model and the vocabulary are not of one kind.
+    pub fn decode(&self, symbols: &[i64]) -> String {
+        let text: String = symbols.iter().map(|&symbol| self.characters[(symbol - BLANK - 1) as usize]).collect();
+        text.split(SPACE).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// One symbol a line, in the order of the model's outputs.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{BLANK_SYMBOL}\n");
+        for character in &self.characters {
+            text.push(*character);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Reads what [`Vocabulary::to_text`] wrote.
+    pub fn read(path: &Path) -> Result<Self, StageError> {
+        let text = fs::read_to_string(path).map_err(|error| StageError::io("cannot read", path, &error))?;
+        Self::from_text(&text).map_err(|reason| StageError::Failed(format!("{}: {reason}", path.display())))
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let mut lines = text.lines();
+        if lines.next() != Some(BLANK_SYMBOL) {
+            return Err(format!("line 1 is not the blank {BLANK_SYMBOL}"));
+        }
+        let mut characters = Vec::new();
+        for (number, line) in lines.enumerate() {
+            let mut symbol = line.chars();
+            match (symbol.next(), symbol.next()) {
+                (Some(character), None) => characters.push(character),
+                _ => return Err(format!("line {} is not one character: {line:?}", number + 2)),
+            }
+        }
+        if characters.first() != Some(&SPACE) {
+            return Err(format!("line 2 is not the space {SPACE}"));
+        }
+        let vocabulary = Self::with(characters);
+        if vocabulary.indices.len() != vocabulary.characters.len() {
+            return Err("a symbol stands twice".into());
+        }
+        Ok(vocabulary)
+    }
+}
+
+/// The fewest frames that CTC can align with `label`: one for each symbol and one blank between equal neighbours.
+pub fn frames_needed(label: &[i64]) -> usize {
+    label.len() + label.windows(2).filter(|pair| pair[0] == pair[1]).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn symbols_are_blank_space_and_sorted_characters() {
+        let vocabulary = Vocabulary::of(["so it is", "é\u{301}"]).unwrap();
+        assert_eq!(vocabulary.to_text(), "<pad>\n|\ni\no\ns\nt\né\n\u{301}\n");
+        assert_eq!(vocabulary.size(), 8);
+        assert_eq!(vocabulary.encode(" is \t it ").unwrap(), [2, 4, 1, 2, 5]);
+    }
+
+    #[test]
+    fn unseen_characters_are_named_and_the_bar_is_never_a_space() {
+        let vocabulary = Vocabulary::of(["ab"]).unwrap();
+        assert_eq!(vocabulary.encode("axb"), Err(UnseenCharacter('x')));
+        assert_eq!(vocabulary.encode("a|b"), Err(UnseenCharacter('|')));
+        assert!(Vocabulary::of(["a|b"]).is_err());
+        assert!(Vocabulary::of(["", "  "]).is_err());
+    }
+
+    #[test]
+    fn files_that_are_no_vocabulary_are_named_by_line() {
+        for (text, reason) in [
+            ("a\n|\n", "line 1"),
+            ("<pad>\na\n", "line 2"),
+            ("<pad>\n|\nab\n", "line 3"),
+            ("<pad>\n|\na\na\n", "twice"),
+        ] {
+            assert!(Vocabulary::from_text(text).unwrap_err().contains(reason), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn equal_neighbours_need_a_blank_between_them() {
+        assert_eq!(frames_needed(&[]), 0);
+        assert_eq!(frames_needed(&[3, 3, 3, 4]), 6);
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(words in prop::collection::vec("[a-zé\u{301}']{1,6}", 1..6)) {
+            let text = words.join(" ");
+            let vocabulary = Vocabulary::of([text.as_str()]).unwrap();
+            prop_assert_eq!(vocabulary.decode(&vocabulary.encode(&text).unwrap()), text);
+            prop_assert_eq!(Vocabulary::from_text(&vocabulary.to_text()).unwrap(), vocabulary);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Edits against jiwer's (tests/fixtures/generate/scoring.py).
+
+use reprise_model::score::{Edits, UtteranceEdits};
+
+#[test]
+fn edits_are_those_of_jiwer() {
+    let pairs = include_str!("../fixtures/scoring/pairs.tsv");
+    let mut checked = 0;
+    for line in pairs.lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [reference, hypothesis, counts @ ..] = fields.as_slice() else { panic!("{line:?}") };
+        let ours = UtteranceEdits::between(reference, hypothesis);
+        let counted = |edits: Edits| [edits.substitutions, edits.deletions, edits.insertions];
+        let theirs: Vec<u64> = counts.iter().map(|count| count.parse().unwrap()).collect();
+        assert_eq!([counted(ours.words), counted(ours.characters)].concat(), theirs, "{reference:?} {hypothesis:?}");
+        checked += 1;
+    }
+    assert_eq!(checked, 1000);
+}
