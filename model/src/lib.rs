@@ -6,6 +6,9 @@
 pub mod bootstrap;
 pub mod failure;
 pub mod greedy;
+pub mod kmeans;
+pub mod labels;
+pub mod npy;
 pub mod random;
 pub mod report;
 pub mod score;
