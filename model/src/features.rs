@@ -1,0 +1,139 @@
+//! Acoustic features at 100 Hz: Kaldi's log-mel filter bank and MFCC, with differences over time.
+//!
+//! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 10 ms (window 25 ms, edges snipped, so that frame `t` covers
+//! `[160t, 160t + 400)`), F bins of the spectrum, M mel bins, C cepstra, D dimensions.
+//! Source: Kaldi's `compute-fbank-feats` and `compute-mfcc-feats` without dither and without energy, on waves in `[-1, 1]`; HuBERT's
+//! first targets (arXiv:2106.07447, section III-A) are [`Mfcc::with_deltas`]. There is no normalisation of any kind.
+
+use reprise_spec::arithmetic::{FEATURE_STRIDE, FRAME_WINDOW, SAMPLE_RATE};
+use tch::{Device, Kind, Tensor};
+
+/// Points of the discrete Fourier transform: the next power of two above the window.
+const FFT: i64 = 512;
+const BINS: usize = FFT as usize / 2 + 1;
+const PREEMPHASIS: f64 = 0.97;
+const LOWEST_HZ: f64 = 20.0;
+const CEPSTRA: usize = 13;
+const CEPSTRAL_BINS: usize = 23;
+const LIFTER: f64 = 22.0;
+/// Frames to each side that a difference looks at.
+const DELTA_REACH: i64 = 2;
+
+/// Kaldi's log-mel filter bank with its constants on one device.
+#[derive(Debug)]
+pub struct LogMel {
+    window_s: Tensor,
+    filters_fm: Tensor,
+}
+
+impl LogMel {
+    /// A bank of `bins` triangular filters, evenly spaced in mel from 20 Hz to 8 kHz.
+    pub fn new(bins: usize, device: Device) -> Self {
+        let length = FRAME_WINDOW as usize;
+        let window: Vec<f64> = (0..length)
+            .map(|n| (0.5 - 0.5 * (std::f64::consts::TAU * n as f64 / (length - 1) as f64).cos()).powf(0.85))
+            .collect();
+        Self {
+            window_s: constant(&window, &[length], device),
+            filters_fm: constant(&mel_filters(bins), &[BINS, bins], device),
+        }
+    }
+
+    /// Natural logarithm of the mel energies, floored at the smallest step of `f32` at 1.
+    ///
+    /// `wave_bs` is `f32` in `[-1, 1]` with at least 400 samples; the result is B × T × M.
+    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
+        let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
+        let frames_bts = &frames_bts - frames_bts.mean_dim(-1, true, Kind::Float);
+        let previous_bts =
+            Tensor::cat(&[frames_bts.narrow(-1, 0, 1), frames_bts.narrow(-1, 0, FRAME_WINDOW as i64 - 1)], -1);
+        let frames_bts = (frames_bts - previous_bts * PREEMPHASIS) * &self.window_s;
+        let spectrum_btf2 = frames_bts.fft_rfft(FFT, -1, "backward").view_as_real();
+        let power_btf = spectrum_btf2.square().sum_dim_intlist(-1, false, Kind::Float);
+        power_btf.matmul(&self.filters_fm).clamp_min(f64::from(f32::EPSILON)).log()
+    }
+}
+
+/// Kaldi's MFCC: 13 cepstra of 23 mel bins, the first of them the mean of the logarithms and not an energy.
+#[derive(Debug)]
+pub struct Mfcc {
+    log_mel: LogMel,
+    cosines_mc: Tensor,
+}
+
+impl Mfcc {
+    /// Dimensions of [`Mfcc::with_deltas`].
+    pub const DIMENSIONS: usize = 3 * CEPSTRA;
+
+    /// Prepares the constants on `device`.
+    pub fn new(device: Device) -> Self {
+        Self {
+            log_mel: LogMel::new(CEPSTRAL_BINS, device),
+            cosines_mc: constant(&liftered_cosines(), &[CEPSTRAL_BINS, CEPSTRA], device),
+        }
+    }
+
+    /// Cepstra of waves as [`LogMel::forward`] takes them: B × T × 13.
+    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
+        self.log_mel.forward(wave_bs).matmul(&self.cosines_mc)
+    }
+
+    /// Cepstra, their differences, and the differences of those: B × T × 39.
+    pub fn with_deltas(&self, wave_bs: &Tensor) -> Tensor {
+        let cepstra_btc = self.forward(wave_bs);
+        let first_btc = deltas(&cepstra_btc);
+        let second_btc = deltas(&first_btc);
+        Tensor::cat(&[cepstra_btc, first_btc, second_btc], -1)
+    }
+}
+
+/// Differences over time, Σₙ n·(xₜ₊ₙ − xₜ₋ₙ) / 10 for n = 1, 2, with the outermost frames repeated beyond the edges: B × T × D.
+pub fn deltas(x_btd: &Tensor) -> Tensor {
+    let last = x_btd.size()[1] - 1;
+    let shifted = |by: i64| {
+        let at_t = (Tensor::arange(last + 1, (Kind::Int64, x_btd.device())) + by).clamp(0, last);
+        x_btd.index_select(1, &at_t)
+    };
+    let sum_btd: Tensor = (1..=DELTA_REACH).map(|n| (shifted(n) - shifted(-n)) * n as f64).sum();
+    let scale: i64 = 2 * (1..=DELTA_REACH).map(|n| n * n).sum::<i64>();
+    sum_btd / scale as f64
+}
+
+fn constant(numbers: &[f64], shape: &[usize], device: Device) -> Tensor {
+    let shape: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+    Tensor::from_slice(numbers).view(&shape[..]).to_kind(Kind::Float).to_device(device)
+}
+
+fn mel(hz: f64) -> f64 {
+    1127.0 * (1.0 + hz / 700.0).ln()
+}
+
+/// F × M weights of the triangular filters; the bin at 8 kHz belongs to none.
+fn mel_filters(bins: usize) -> Vec<f64> {
+    let nyquist = f64::from(SAMPLE_RATE) / 2.0;
+    let (low, high) = (mel(LOWEST_HZ), mel(nyquist));
+    let width = (high - low) / (bins + 1) as f64;
+    let mut weights = vec![0.0; BINS * bins];
+    for f in 0..BINS - 1 {
+        let at = (mel(f as f64 * nyquist / (BINS - 1) as f64) - low) / width;
+        for m in 0..bins {
+            weights[f * bins + m] = (at - m as f64).min(m as f64 + 2.0 - at).max(0.0);
+        }
+    }
+    weights
+}
+
+/// M × C matrix of the orthonormal cosine transform (type II) with Kaldi's lifter, 1 + 11·sin(πc/22), multiplied in.
+fn liftered_cosines() -> Vec<f64> {
+    let mels = CEPSTRAL_BINS as f64;
+    let mut matrix = Vec::with_capacity(CEPSTRAL_BINS * CEPSTRA);
+    for m in 0..CEPSTRAL_BINS {
+        for c in 0..CEPSTRA {
+            let angle = std::f64::consts::PI / mels * (m as f64 + 0.5) * c as f64;
+            let norm = if c == 0 { (1.0 / mels).sqrt() } else { (2.0 / mels).sqrt() };
+            let lifter = 1.0 + 0.5 * LIFTER * (std::f64::consts::PI * c as f64 / LIFTER).sin();
+            matrix.push(norm * angle.cos() * lifter);
+        }
+    }
+    matrix
+}

@@ -1,0 +1,6 @@
+//! Our numbers against those of reference implementations, on fixtures that `tests/fixtures/generate/` makes.
+
+#[path = "parity/features.rs"]
+mod features;
+#[path = "parity/scoring.rs"]
+mod scoring;
