@@ -1,0 +1,20 @@
+//! Plans, executes and stores experiments. Never loads libtorch: every stage is executed by `reprise-trainer` in a process of its own.
+//!
+//! - [`project`] finds `reprise.toml` and with it data roots and store; [`data`] finds a corpus and says what its files are.
+//! - [`plan`] turns an experiment into a graph of stages with their keys. It is pure: no disk, no clock.
+//! - [`execute`] walks one seed's stages: reuse what the [`store`] has, else take the [`lease`], start the trainer, and keep what it gave
+//!   under its [`digest`].
+//! - [`provenance`] records what a result was made with, beside it and never in a key.
+//!
+//! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
+//! folder with a manifest is whole, and one without is not an output.
+
+pub mod data;
+pub mod digest;
+pub mod execute;
+pub mod interrupt;
+pub mod lease;
+pub mod plan;
+pub mod project;
+pub mod provenance;
+pub mod store;

@@ -1,0 +1,241 @@
+//! The store: `.reprise/` with one folder a stage and one a run, plain files that survive a copy to another machine.
+//!
+//! ```text
+//! stages/<key>/guard              taken for a moment by whoever changes the lease below
+//! stages/<key>/work/              one attempt at a time: lease, request.json, checkpoints/, out/, metrics.log, log.txt
+//! stages/<key>/<digest12>/        a whole output: manifest.json, out/, metrics.log, log.txt, request.json
+//! runs/<id>/                      run.json, experiment.yaml, spec.canon
+//! ```
+//!
+//! `work/` becomes `<digest12>/` by rename with its manifest already inside, so a folder with a manifest outside `work/` is whole. Every
+//! file is written under a new name, flushed and renamed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use reprise_spec::identity::{OutputDigest, StageKey};
+use thiserror::Error;
+
+use crate::project::Project;
+
+pub mod files;
+pub mod manifest;
+pub mod run;
+
+pub use manifest::{Manifest, ManifestFile, ManifestInput};
+pub use run::{Attempt, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
+
+/// The folder name of a store beside a project file.
+pub const FOLDER: &str = ".reprise";
+
+/// Where runs and outputs are kept. Opening one touches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One output of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredOutput {
+    /// The folder with manifest, log and `out/`.
+    pub path: PathBuf,
+    pub manifest: Manifest,
+}
+
+impl StoredOutput {
+    /// The folder with the output's files.
+    pub fn out(&self) -> PathBuf {
+        self.path.join("out")
+    }
+
+    /// Whether every file of the manifest is there with its size.
+    pub fn is_whole(&self) -> bool {
+        let fits = |file: &ManifestFile| {
+            fs::symlink_metadata(self.out().join(&file.name))
+                .is_ok_and(|meta| meta.is_file() && meta.len() == file.size)
+        };
+        self.manifest.files.iter().all(fits)
+    }
+}
+
+/// A run as a listing shows it.
+#[derive(Clone, Debug)]
+pub struct ListedRun {
+    /// The name of its folder.
+    pub id: String,
+    /// The record, or what is wrong with it.
+    pub record: Result<RunRecord, String>,
+}
+
+impl ListedRun {
+    /// The state as an observer sees it.
+    pub fn seen(&self) -> Seen {
+        self.record.as_ref().map_or(Seen::Damaged, RunRecord::seen)
+    }
+}
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, Error, Diagnostic)]
+pub enum StoreError {
+    #[error("the store {} is read-only", .path.display())]
+    #[diagnostic(help("pass --store DIR, or set REPRISE_STORE, to a folder that you may write to"))]
+    ReadOnly { path: PathBuf },
+    #[error("no space left on the disk that holds {}", .path.display())]
+    #[diagnostic(help("free some space and run again: nothing finished is lost"))]
+    Full { path: PathBuf },
+    #[error("cannot {verb} {}: {error}", .path.display())]
+    Io { verb: &'static str, path: PathBuf, error: std::io::Error },
+    #[error("{} is damaged: {reason}", .path.display())]
+    #[diagnostic(help(
+        "move the folder that holds it out of the store; what it held is executed again when it is needed"
+    ))]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{} has format {found}, written by a newer reprise; this one reads up to {newest}", .path.display())]
+    #[diagnostic(help("use the newer program, or another store with --store DIR"))]
+    Newer { path: PathBuf, found: u64, newest: u64 },
+    #[error("no run starts with {prefix:?}")]
+    #[diagnostic(help("`reprise list` shows the runs of this store"))]
+    NoRun { prefix: String },
+    #[error("{prefix:?} is the start of several runs: {}", .matches.join(", "))]
+    #[diagnostic(help("give more of the id"))]
+    Ambiguous { prefix: String, matches: Vec<String> },
+}
+
+impl StoreError {
+    /// Sorts an error of the file system by who can do what about it.
+    pub(crate) fn io(verb: &'static str, path: &Path, error: std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::Io { verb, path, error },
+        }
+    }
+}
+
+impl Store {
+    /// The store in this folder, which need not exist yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// `--store`, else `REPRISE_STORE`, else beside `reprise.toml`, else in the current folder.
+    pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>, project: Option<&Project>, folder: &Path) -> Self {
+        let variable = variable.filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self::at(
+            folder.join(
+                flag.map(Path::to_path_buf).or(variable).unwrap_or_else(|| {
+                    project.map_or_else(|| PathBuf::from(FOLDER), |project| project.root.join(FOLDER))
+                }),
+            ),
+        )
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the folders and makes sure that they can be written to.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`] or [`StoreError::Full`] when they can't.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        for folder in [self.root.join("stages"), self.root.join("runs")] {
+            fs::create_dir_all(&folder).map_err(|error| StoreError::io("create", &folder, error))?;
+            tempfile::Builder::new()
+                .prefix(".writable-")
+                .tempfile_in(&folder)
+                .map_err(|error| StoreError::io("write below", &folder, error))?;
+        }
+        Ok(())
+    }
+
+    /// The folder of everything that was made under a key.
+    pub fn stage_folder(&self, key: &StageKey) -> PathBuf {
+        self.root.join("stages").join(key.hex())
+    }
+
+    /// The whole outputs under a key, oldest first. Folders that can't be read are left out.
+    pub fn outputs(&self, key: &StageKey) -> Vec<StoredOutput> {
+        let folder = self.stage_folder(key);
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut outputs: Vec<StoredOutput> = entries
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_output_name))
+            .filter_map(|entry| {
+                let manifest = Manifest::read(&entry.path().join(manifest::FILE)).ok()?;
+                (manifest.key == *key).then_some(StoredOutput { path: entry.path(), manifest })
+            })
+            .filter(StoredOutput::is_whole)
+            .collect();
+        outputs.sort_by(|a, b| (a.manifest.finished, &a.path).cmp(&(b.manifest.finished, &b.path)));
+        outputs
+    }
+
+    /// One output under a key, if it is whole.
+    pub fn output(&self, key: &StageKey, digest: &OutputDigest) -> Option<StoredOutput> {
+        self.outputs(key).into_iter().find(|output| output.manifest.digest == *digest)
+    }
+
+    /// The output that a run reuses: the oldest whole one whose inputs were the outputs that this run has chosen.
+    pub fn valid_output(&self, key: &StageKey, inputs: &[ManifestInput]) -> Option<StoredOutput> {
+        self.outputs(key).into_iter().find(|output| output.manifest.inputs == inputs)
+    }
+
+    /// All runs, newest first, damaged ones included. A store that doesn't exist has none.
+    ///
+    /// # Errors
+    /// When the folder of runs is there and can't be listed.
+    pub fn runs(&self) -> Result<Vec<ListedRun>, StoreError> {
+        let mut runs: Vec<ListedRun> = self.run_ids()?.into_iter().map(|id| self.listed(id)).collect();
+        runs.sort_by(|a, b| b.id.cmp(&a.id));
+        Ok(runs)
+    }
+
+    /// The run whose id starts with `prefix`.
+    ///
+    /// # Errors
+    /// When none or several do.
+    pub fn run(&self, prefix: &str) -> Result<ListedRun, StoreError> {
+        let mut ids: Vec<String> = self.run_ids()?.into_iter().filter(|id| id.starts_with(prefix)).collect();
+        ids.sort();
+        match ids.as_slice() {
+            [] => Err(StoreError::NoRun { prefix: prefix.into() }),
+            [id] => Ok(self.listed(id.clone())),
+            _ if ids.iter().any(|id| id == prefix) => Ok(self.listed(prefix.into())),
+            _ => Err(StoreError::Ambiguous { prefix: prefix.into(), matches: ids.into_iter().take(8).collect() }),
+        }
+    }
+
+    /// The folder of a run.
+    pub fn run_folder(&self, id: &RunId) -> PathBuf {
+        self.root.join("runs").join(id.to_string())
+    }
+
+    fn listed(&self, id: String) -> ListedRun {
+        let path = self.root.join("runs").join(&id).join(run::FILE);
+        let record = RunRecord::read(&path).map_err(|error| error.to_string()).and_then(|record| {
+            if record.id.as_str() == id { Ok(record) } else { Err(format!("its record is of run {}", record.id)) }
+        });
+        ListedRun { id, record }
+    }
+
+    fn run_ids(&self) -> Result<Vec<String>, StoreError> {
+        let folder = self.root.join("runs");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::Io { verb: "list", path: folder, error }),
+        };
+        let ids = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(ids.filter(|name| !name.starts_with('.')).collect())
+    }
+}
+
+/// `<digest12>`, or `<digest12>-2` where the same output was made from other inputs.
+fn is_output_name(name: &str) -> bool {
+    let (digest, count) = name.split_once('-').unwrap_or((name, "2"));
+    digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit()) && count.parse::<u32>().is_ok()
+}

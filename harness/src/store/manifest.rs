@@ -1,0 +1,93 @@
+//! `manifest.json`: what an output is, what it was made from, and with what.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use reprise_spec::contract::Score;
+use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::stage::{Role, Stage};
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, files};
+
+/// The name of a manifest in the folder of its output.
+pub const FILE: &str = "manifest.json";
+
+/// History of the format: 1, the first.
+pub const FORMAT: u64 = 1;
+
+/// What an output is, what it was made from, and with what. Written last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    pub format: u64,
+    pub key: StageKey,
+    /// Kind and version: `pretrain/1`.
+    pub kind: String,
+    /// The settings as people read them.
+    pub settings: Stage,
+    /// The canonical bytes of the settings in hex, as they entered the key.
+    pub canonical: String,
+    /// Present exactly when the stage draws.
+    pub seed: Option<u64>,
+    /// What was read, sorted by role.
+    pub inputs: Vec<ManifestInput>,
+    pub digest: OutputDigest,
+    /// The files of `out/`, sorted by name.
+    pub files: Vec<ManifestFile>,
+    /// The numbers that listings show.
+    pub summary: Vec<Score>,
+    /// What the stage was executed with, as far as it can decide bits of the result.
+    pub environment: BTreeMap<String, String>,
+    /// The build of the trainer.
+    pub build: String,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// Seconds of the last attempt.
+    pub seconds: f64,
+    /// Lives of the process that made it.
+    pub attempts: u32,
+}
+
+/// One input of a stage, with the digest of what was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ManifestInput {
+    pub role: Role,
+    pub key: StageKey,
+    pub digest: OutputDigest,
+}
+
+/// One file of an output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ManifestFile {
+    /// Relative to `out/`, with `/` between its parts.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of the file's bytes, in hex.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// When it is damaged, of a newer format, or names files outside its folder.
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        let manifest: Self = files::read_versioned(path, FORMAT)?;
+        match manifest.files.iter().find(|file| !is_below(&file.name)) {
+            Some(file) => Err(StoreError::Damaged {
+                path: path.to_path_buf(),
+                reason: format!("it names {:?}, which is not a file below out/", file.name),
+            }),
+            None => Ok(manifest),
+        }
+    }
+}
+
+fn is_below(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['\\', '\0']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}

@@ -1,0 +1,227 @@
+//! `run.json`: one execution of one variant with one seed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+
+use jiff::Timestamp;
+use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, files};
+use crate::lease::{Liveness, Owner};
+use crate::provenance::Provenance;
+
+/// The name of a run's record in its folder.
+pub const FILE: &str = "run.json";
+
+/// History of the format: 1, the first.
+pub const FORMAT: u64 = 1;
+
+/// `YYYYMMDD-HHMMSS-xxxxxx`: when the run was made (UTC), and six random hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+impl RunId {
+    /// An id for a run that starts now.
+    pub fn new(now: Timestamp) -> Self {
+        let random = RandomState::new().build_hasher().finish() & 0xff_ffff;
+        Self(format!("{}-{random:06x}", now.strftime("%Y%m%d-%H%M%S")))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let shape = |(index, byte): (usize, u8)| match index {
+            8 | 15 => byte == b'-',
+            0..15 => byte.is_ascii_digit(),
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        };
+        match text.len() == 22 && text.bytes().enumerate().all(shape) {
+            true => Ok(Self(text)),
+            false => Err(format!("{text:?} is not the id of a run")),
+        }
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> String {
+        id.0
+    }
+}
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One execution of one variant with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunRecord {
+    pub format: u64,
+    pub id: RunId,
+    /// The name of the experiment.
+    pub experiment: String,
+    pub spec: SpecHash,
+    pub variant: VariantHash,
+    pub seed: u64,
+    /// What the run's own process last wrote; an observer asks [`RunRecord::seen`].
+    pub status: Status,
+    /// In the order of the plan.
+    pub stages: Vec<StageRecord>,
+    /// At least one; the last is the present or latest.
+    pub attempts: Vec<Attempt>,
+    /// What the trainer said it works with, merged over the stages that this run executed.
+    pub environment: BTreeMap<String, String>,
+    pub provenance: Provenance,
+    /// Why the run failed.
+    pub error: Option<RunError>,
+}
+
+/// How far a run's own process says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Running,
+    Finished,
+    Failed,
+    Interrupted,
+}
+
+/// The state of a run as an observer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    Running,
+    Finished,
+    Failed,
+    Interrupted,
+    /// It says that it is running, but its process is gone.
+    Lost,
+    /// Its record can't be read.
+    Damaged,
+}
+
+/// One stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StageRecord {
+    /// As the plan names it.
+    pub name: String,
+    /// Kind and version.
+    pub kind: String,
+    pub key: StageKey,
+    pub state: StageState,
+}
+
+/// How far one stage of a run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageState {
+    Pending,
+    Running,
+    /// Taken from the store.
+    Reused {
+        digest: OutputDigest,
+    },
+    /// Executed by this run.
+    Executed {
+        digest: OutputDigest,
+        seconds: f64,
+    },
+    Failed,
+    Interrupted,
+}
+
+impl StageState {
+    /// The output that the run goes on with.
+    pub fn digest(&self) -> Option<OutputDigest> {
+        match self {
+            Self::Reused { digest } | Self::Executed { digest, .. } => Some(*digest),
+            Self::Pending | Self::Running | Self::Failed | Self::Interrupted => None,
+        }
+    }
+}
+
+/// One life of the process that executes a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Attempt {
+    pub owner: Owner,
+    pub started: Timestamp,
+    /// Absent while it runs, and for good if it was killed.
+    pub ended: Option<Timestamp>,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunError {
+    /// The name of the stage, where one failed.
+    pub stage: Option<String>,
+    pub message: String,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+impl RunRecord {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// When it is damaged or of a newer format.
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        files::read_versioned(path, FORMAT)
+    }
+
+    /// The state as an observer sees it: a run whose process is gone isn't running, whatever its record says.
+    pub fn seen(&self) -> Seen {
+        match self.status {
+            Status::Finished => Seen::Finished,
+            Status::Failed => Seen::Failed,
+            Status::Interrupted => Seen::Interrupted,
+            Status::Running => match self.attempts.last().map(|attempt| attempt.owner.liveness()) {
+                Some(Liveness::Alive | Liveness::Unknown) => Seen::Running,
+                Some(Liveness::Gone) | None => Seen::Lost,
+            },
+        }
+    }
+
+    /// The output of each stage, by name; absent while the run has none.
+    pub fn digests(&self) -> BTreeMap<&str, Option<OutputDigest>> {
+        self.stages.iter().map(|stage| (stage.name.as_str(), stage.state.digest())).collect()
+    }
+}
+
+impl Store {
+    /// Claims the folder of a new run and writes what never changes: the texts of the experiment and its canonical bytes.
+    pub(crate) fn create_run(&self, experiment: &str, canonical: &[u8]) -> Result<RunId, StoreError> {
+        loop {
+            let id = RunId::new(Timestamp::now());
+            let folder = self.run_folder(&id);
+            match fs::create_dir(&folder) {
+                Ok(()) => {
+                    files::write(&folder.join("experiment.yaml"), experiment.as_bytes())?;
+                    files::write(&folder.join("spec.canon"), canonical)?;
+                    return Ok(id);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io("create", &folder, error)),
+            }
+        }
+    }
+
+    /// Writes a run's record in place of what it was.
+    pub(crate) fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
+        files::write_json(&self.run_folder(&record.id).join(FILE), record)
+    }
+}
