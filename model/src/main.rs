@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     tch::set_num_threads(request.threads as i32);
     report.send(&Event::Hello {
         contract: contract::VERSION,
-        build: env!("CARGO_PKG_VERSION").into(),
+        build: env!("REPRISE_BUILD_ID").into(),
         environment: BTreeMap::new(),
     });
     let device = match request.device {
