@@ -7,6 +7,7 @@ pub mod alignment;
 pub mod audio;
 pub mod bootstrap;
 pub mod corpus;
+pub mod environment;
 pub mod failure;
 pub mod features;
 pub mod greedy;

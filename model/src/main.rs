@@ -1,21 +1,51 @@
 //! `reprise-trainer`: executes one stage in a process of its own, so that a fault of libtorch ends one attempt and nothing else.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
+use reprise_model::environment;
 use reprise_model::failure::StageError;
 use reprise_model::report::{Reporter, STOP};
 use reprise_model::stage::{self, Work};
 use reprise_spec::contract::{self, Device, Event, Failure, Request};
 
+/// The sources that this program was built from; `reprise` refuses a trainer of another build.
+const BUILD: &str = env!("REPRISE_BUILD_ID");
+
+const USAGE: &str = "\
+usage: reprise-trainer REQUEST    execute the stage that the file names
+       reprise-trainer --hello    print the first event of every stage: contract, build and environment
+       reprise-trainer --version  print version, build and libtorch
+
+This program is started by `reprise`, once a stage.";
+
 fn main() -> ExitCode {
     let Some(path) = std::env::args_os().nth(1) else {
-        eprintln!("usage: reprise-trainer REQUEST\n\nThis program is started by `reprise`, once a stage.");
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    match path.to_str() {
+        Some("--version") => {
+            let libtorch = environment::libtorch().1.unwrap_or_else(|| "of unknown version".into());
+            println!("reprise-trainer {} (build {BUILD}, libtorch {libtorch})", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--hello") => {
+            return match serde_json::to_string(&hello(Device::Cpu)) {
+                Ok(line) => {
+                    println!("{line}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("cannot write the greeting: {error}");
+                    ExitCode::from(4)
+                }
+            };
+        }
+        _ => {}
+    }
     let request: Request = match std::fs::read(&path)
         .map_err(|e| e.to_string())
         .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()))
@@ -42,11 +72,7 @@ fn main() -> ExitCode {
         }
     };
     tch::set_num_threads(request.threads as i32);
-    report.send(&Event::Hello {
-        contract: contract::VERSION,
-        build: env!("REPRISE_BUILD_ID").into(),
-        environment: BTreeMap::new(),
-    });
+    report.send(&hello(request.device));
     let device = match request.device {
         Device::Cpu => tch::Device::Cpu,
         Device::Cuda(index) => tch::Device::Cuda(index as usize),
@@ -69,6 +95,11 @@ fn main() -> ExitCode {
             ExitCode::from(if class == Failure::Refused { 2 } else { 3 })
         }
     }
+}
+
+/// The first event: who this is and what it computes with.
+fn hello(device: Device) -> Event {
+    Event::Hello { contract: contract::VERSION, build: BUILD.into(), environment: environment::of(device) }
 }
 
 /// Takes descriptor 1 for events and points it at standard error, because native libraries print.

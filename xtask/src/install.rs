@@ -93,6 +93,7 @@ fn install_if_needed(root: &Path, flavour: Flavour) -> Result<(), String> {
         .args(pip_arguments(flavour, &new))
         .current_dir(root)
         .env("TMPDIR", &unpacking)
+        .env("PIP_ROOT_USER_ACTION", "ignore")
         .stdout(std::io::stderr())
         .status()
         .map_err(|error| format!("cannot start python3: {error}"))?;

@@ -82,7 +82,8 @@ pub fn inspect(folder: &Path) -> Result<String, Problem> {
     }
 }
 
-fn version(folder: &Path) -> Option<String> {
+/// The full version that the files of `folder` state, such as `2.11.0+cu130`.
+pub fn version(folder: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(folder.join("build-version")) {
         return Some(text.trim().to_owned());
     }

@@ -190,7 +190,9 @@ fn compare(path: String, left: Option<&Canon>, right: Option<&Canon>, found: &mu
         (Some(Canon::List(a)), Some(Canon::List(b))) => {
             (0..a.len().max(b.len())).for_each(|i| compare(format!("{path}[{i}]"), a.get(i), b.get(i), found));
         }
-        (Some(Canon::Variant(a, x)), Some(Canon::Variant(b, y))) if a == b => compare(below(a), Some(x), Some(y), found),
+        (Some(Canon::Variant(a, x)), Some(Canon::Variant(b, y))) if a == b => {
+            compare(below(a), Some(x), Some(y), found)
+        }
         _ if left == right => {}
         _ => found.push(Difference { path, left: left.cloned(), right: right.cloned() }),
     }
