@@ -11,6 +11,7 @@
 
 pub mod data;
 pub mod digest;
+pub mod doctor;
 pub mod execute;
 pub mod interrupt;
 pub mod lease;
