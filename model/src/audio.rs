@@ -206,8 +206,12 @@ pub(crate) mod tests {
         assert_eq!(cut(&whole, 30), AudioError::Damaged("it ends within its header".into()));
         assert_eq!(decode(wav(16_000, 1, &[]), Conversion::Refuse), Err(AudioError::Silent));
         let mut lying = whole.clone();
-        lying[40..44].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
-        assert!(matches!(decode(lying, Conversion::Refuse), Err(AudioError::Truncated { found: 1000, .. })));
+        lying[4..8].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
+        lying[40..44].copy_from_slice(&0xFFFF_FF00u32.to_le_bytes());
+        assert_eq!(
+            decode(lying, Conversion::Refuse),
+            Err(AudioError::Truncated { expected: 0x7FFF_FF80, found: 1000 })
+        );
         let truncated = cut(FLAC, FLAC.len() - 200);
         assert!(matches!(truncated, AudioError::Truncated { expected: 4800, .. }), "{truncated}");
         let mut other = FLAC.to_vec();

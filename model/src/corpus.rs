@@ -57,6 +57,11 @@ impl Corpus {
         Self::with_cache(dir, data_root, Arc::new(Cache::new(CACHE_BYTES)))
     }
 
+    /// The same for a stage that needs each wave once: nothing decoded is kept.
+    pub fn read_once(dir: &Path, data_root: &Path) -> Result<Self, StageError> {
+        Self::with_cache(dir, data_root, Arc::new(Cache::new(0)))
+    }
+
     fn with_cache(dir: &Path, data_root: &Path, cache: Arc<Cache>) -> Result<Self, StageError> {
         let text = |name: &str| {
             let path = dir.join(name);

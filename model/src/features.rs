@@ -11,6 +11,8 @@ use tch::{Device, Kind, Tensor};
 /// Points of the discrete Fourier transform: the next power of two above the window.
 const FFT: i64 = 512;
 const BINS: usize = FFT as usize / 2 + 1;
+/// Povey's window is Hann's to this power.
+const POVEY: f64 = 0.85;
 const PREEMPHASIS: f64 = 0.97;
 const LOWEST_HZ: f64 = 20.0;
 const CEPSTRA: usize = 13;
@@ -29,12 +31,9 @@ pub struct LogMel {
 impl LogMel {
     /// A bank of `bins` triangular filters, evenly spaced in mel from 20 Hz to 8 kHz.
     pub fn new(bins: usize, device: Device) -> Self {
-        let length = FRAME_WINDOW as usize;
-        let window: Vec<f64> = (0..length)
-            .map(|n| (0.5 - 0.5 * (std::f64::consts::TAU * n as f64 / (length - 1) as f64).cos()).powf(0.85))
-            .collect();
+        let hann_s = Tensor::hann_window_periodic(FRAME_WINDOW as i64, false, (Kind::Float, Device::Cpu));
         Self {
-            window_s: constant(&window, &[length], device),
+            window_s: hann_s.pow_tensor_scalar(POVEY).to_device(device),
             filters_fm: constant(&mel_filters(bins), &[BINS, bins], device),
         }
     }

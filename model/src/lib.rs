@@ -19,4 +19,5 @@ pub mod random;
 pub mod report;
 pub mod score;
 pub mod stage;
+pub mod textgrid;
 pub mod vocabulary;
