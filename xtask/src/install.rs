@@ -46,7 +46,13 @@ impl Flavour {
 
     /// Whether wheels unpacked in `site` serve this flavour; those for CUDA serve both.
     fn served_by(self, site: &Path) -> bool {
-        self == Self::Cpu || site.join("nvidia/cudnn").is_dir()
+        let needed: &[&str] = match self {
+            Self::Cpu => &["cu13/lib/libcudart.so.13", "cu13/lib/libcupti.so.13"],
+            Self::Cuda => {
+                &["cu13/lib/libcudart.so.13", "cu13/lib/libcupti.so.13", "cu13/lib/libcublas.so.13", "cudnn", "nccl"]
+            }
+        };
+        needed.iter().all(|part| site.join("nvidia").join(part).exists())
     }
 }
 
@@ -62,22 +68,33 @@ pub fn ensure(root: &Path) -> Result<PathBuf, String> {
         say(&format!("libtorch {version} from LIBTORCH={}", own.display()));
         return Ok(own);
     }
-    let lock = root.join(".libtorch.lock");
-    File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_or_else(
-        |error| Err(format!("cannot lock {}: {error}", lock.display())),
-        |_held| install_if_needed(root, Flavour::of_this_machine()),
-    )?;
+    install_if_needed(root, Flavour::of_this_machine(), lock(root)?)?;
     Ok(ours)
 }
 
-fn install_if_needed(root: &Path, flavour: Flavour) -> Result<(), String> {
+/// Waits until nobody else installs into this checkout; others wait until the file is closed by all who hold it.
+fn lock(root: &Path) -> Result<File, String> {
+    let path = root.join(".libtorch.lock");
+    let fail = |error: std::io::Error| format!("cannot lock {}: {error}", path.display());
+    let file = File::create(&path).map_err(fail)?;
+    if file.try_lock().is_err() {
+        say("waiting for another installation of libtorch");
+        file.lock().map_err(fail)?;
+    }
+    Ok(file)
+}
+
+fn install_if_needed(root: &Path, flavour: Flavour, lock: File) -> Result<(), String> {
     let site = root.join(".libtorch");
     match libtorch::inspect(&site.join("torch")) {
         Ok(version) if flavour.served_by(&site) => {
             say(&format!("libtorch {version} is in {}", site.display()));
             return Ok(());
         }
-        Ok(_) => say("libtorch is here for the CPU only, and this machine has a GPU: installing it again"),
+        Ok(_) => say(&format!(
+            "libtorch in {} lacks CUDA libraries that this machine needs: installing it again",
+            site.display()
+        )),
         Err(problem) => say(&format!("{problem}: installing it")),
     }
     let new = root.join(".libtorch.new");
@@ -92,6 +109,7 @@ fn install_if_needed(root: &Path, flavour: Flavour) -> Result<(), String> {
     let status = Command::new("python3")
         .args(pip_arguments(flavour, &new))
         .current_dir(root)
+        .stdin(lock) // so that pip goes on holding the lock if this program is killed
         .env("TMPDIR", &unpacking)
         .env("PIP_ROOT_USER_ACTION", "ignore")
         .stdout(std::io::stderr())
@@ -186,9 +204,12 @@ mod tests {
     #[test]
     fn a_cpu_install_does_not_serve_a_gpu() {
         let site = std::env::temp_dir().join(format!("reprise flavour {}", std::process::id()));
-        fs::create_dir_all(&site).unwrap();
+        let add = |part: &str| fs::create_dir_all(site.join("nvidia").join(part)).unwrap();
+        add("cu13/lib/libcudart.so.13");
+        assert!(!Flavour::Cpu.served_by(&site));
+        add("cu13/lib/libcupti.so.13");
         assert!(Flavour::Cpu.served_by(&site) && !Flavour::Cuda.served_by(&site));
-        fs::create_dir_all(site.join("nvidia/cudnn")).unwrap();
+        ["cu13/lib/libcublas.so.13", "cudnn", "nccl"].into_iter().for_each(add);
         assert!(Flavour::Cpu.served_by(&site) && Flavour::Cuda.served_by(&site));
         fs::remove_dir_all(&site).unwrap();
     }

@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Missing { folder } => write!(f, "libtorch {VERSION} is missing: there is no {}", folder.display()),
             Self::Incomplete { folder, file } => {
-                write!(f, "libtorch in {} is incomplete: {} is not whole", folder.display(), file.display())
+                write!(f, "libtorch in {} is incomplete: {} is missing or cut short", folder.display(), file.display())
             }
             Self::OtherVersion { folder, found } => {
                 write!(f, "libtorch in {} is version {found}, but {VERSION} is needed", folder.display())

@@ -58,13 +58,15 @@ fn main() -> ExitCode {
 fn demo(root: &Path) -> Result<(), String> {
     let libtorch = install::ensure(root)?;
     phase("building (the first time takes some minutes)", || cargo(root, &libtorch, &["build", "--workspace"], &[]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
-    let program = target.join("debug/reprise");
+    // cargo puts this program and the one that it just built into the same folder.
+    let program = std::env::current_exe()
+        .map_err(|error| format!("cannot tell where the programs are: {error}"))?
+        .with_file_name("reprise");
     phase(&format!("running {QUICKSTART}"), || {
         run(Command::new(&program).args(["run", QUICKSTART]).current_dir(root).env("LIBTORCH", &libtorch))
     })?;
     say(&format!("the result is in {}", root.join(".reprise/runs").display()));
-    say(&format!("`{}` lists it; run the same command again and no stage is executed", program.display()));
+    say(&format!("`{} list` lists it; run the demo again and no stage is executed", program.display()));
     Ok(())
 }
 
