@@ -1,18 +1,30 @@
 //! Executes the run of one seed: stage by stage, reusing what the store has and asking the trainer for the rest.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use miette::Diagnostic;
 use reprise_spec::contract::{Device, Failure, Level, Score};
-use reprise_spec::identity::{OutputDigest, SpecHash, VariantHash};
+use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use thiserror::Error;
 
-use crate::data::{CorpusFiles, DataError};
+use crate::data::{CorpusFiles, DataError, Hasher};
 use crate::interrupt::Interrupt;
-use crate::lease::Owner;
-use crate::plan::Plan;
+use crate::lease::{self, Claim, Owner, Watch};
+use crate::plan::{Edge, Node, Plan};
 use crate::provenance::Provenance;
-use crate::store::{RunRecord, Store, StoreError};
+use crate::store::{Manifest, ManifestInput, RunError, RunRecord, StageState, Status, Store, StoreError, StoredOutput};
+
+mod run;
+mod stage;
+mod trainer;
+
+use run::ActiveRun;
+use stage::{Made, Ready, Unmade};
+
+/// Between two looks at a stage that another process executes.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// What to execute and where its outputs go.
 pub struct Job<'a> {
@@ -140,6 +152,9 @@ pub enum ExecuteError {
         #[help]
         help: Option<String>,
     },
+    #[error("the files of the corpus are not known")]
+    #[diagnostic(help("give the experiment's corpus a list for every split, or pass --data DIR"))]
+    Unknown,
     #[error("interrupted in {stage}")]
     #[diagnostic(help("run again to continue"))]
     Interrupted { run: String, stage: String },
@@ -180,6 +195,184 @@ pub fn execute(
     interrupt: &Interrupt,
     observe: &mut dyn FnMut(Happening<'_>),
 ) -> Result<Outcome, ExecuteError> {
-    let _ = (job, interrupt, observe);
-    unimplemented!()
+    let nodes: Vec<(usize, &Node)> = job.plan.run(job.seed).collect();
+    let stages = keyed(job, &nodes)?;
+    if job.corpus.root.is_some() {
+        let cache = job.machine.cache.clone();
+        job.corpus.check(&mut Hasher::new(cache, job.machine.verify_data, &mut |_| {}))?;
+    }
+    if let Some(record) = unchanged(job, &nodes)? {
+        for (number, stage) in (1..).zip(&record.stages) {
+            if let Some(digest) = stage.state.digest() {
+                observe(Happening::Reused { number, total: nodes.len(), name: &stage.name, digest });
+            }
+        }
+        return Ok(Outcome::Unchanged(record));
+    }
+    job.store.prepare()?;
+    let mut run = ActiveRun::open(job, &stages)?;
+    let mut chosen = Chosen::default();
+    for (position, &(index, node)) in nodes.iter().enumerate() {
+        let place = Place { number: position + 1, total: nodes.len(), name: &node.name };
+        match one_stage(job, node, &chosen, place, &mut run, interrupt, observe) {
+            Ok(output) => chosen.add(index, output),
+            Err(unmade) => return Err(end(run, position, node, unmade)),
+        }
+    }
+    run.end(Status::Finished, None)?;
+    Ok(Outcome::Finished(run.record))
 }
+
+/// Which of the run's stages something is about.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// From 1.
+    number: usize,
+    total: usize,
+    name: &'a str,
+}
+
+/// The outputs that the run goes on with, by node of the plan.
+#[derive(Default)]
+struct Chosen(BTreeMap<usize, StoredOutput>);
+
+impl Chosen {
+    fn add(&mut self, node: usize, output: StoredOutput) {
+        self.0.insert(node, output);
+    }
+
+    /// What a stage reads with the folders it lies in, sorted by role; `None` while an input has no output.
+    fn inputs(&self, node: &Node) -> Option<Vec<(ManifestInput, PathBuf)>> {
+        let input = |edge: &Edge| {
+            let output = self.0.get(&edge.node)?;
+            let Manifest { key, digest, .. } = output.manifest;
+            Some((ManifestInput { role: edge.role.clone(), key, digest }, output.out()))
+        };
+        let mut inputs = node.inputs.iter().map(input).collect::<Option<Vec<_>>>()?;
+        inputs.sort();
+        Some(inputs)
+    }
+
+    /// What the store has for a stage that reads the chosen outputs.
+    fn stored(&self, store: &Store, node: &Node) -> Option<StoredOutput> {
+        let inputs: Vec<ManifestInput> = self.inputs(node)?.into_iter().map(|(input, _)| input).collect();
+        store.valid_output(&node.key?, &inputs)
+    }
+}
+
+/// The keys of all stages.
+fn keyed<'a>(job: &Job<'_>, nodes: &[(usize, &'a Node)]) -> Result<Vec<(&'a Node, StageKey)>, ExecuteError> {
+    let keys = nodes.iter().map(|(_, node)| node.key.map(|key| (*node, key))).collect::<Option<Vec<_>>>();
+    match keys {
+        Some(keys) => Ok(keys),
+        // Only a corpus whose files are not known leaves keys open, and the files of one that is there are known.
+        None => Err(job.corpus.located().map(|_| ExecuteError::Unknown).unwrap_or_else(ExecuteError::from)),
+    }
+}
+
+/// An earlier finished run of the same variant and seed with the outputs that this one would choose.
+fn unchanged(job: &Job<'_>, nodes: &[(usize, &Node)]) -> Result<Option<RunRecord>, StoreError> {
+    let mut chosen = Chosen::default();
+    let mut outputs = Vec::new();
+    for (index, node) in nodes {
+        let Some(output) = chosen.stored(job.store, node) else { return Ok(None) };
+        outputs.push((output.manifest.key, Some(output.manifest.digest)));
+        chosen.add(*index, output);
+    }
+    let same = |record: &RunRecord| {
+        record.status == Status::Finished
+            && record.variant == job.identity.variant
+            && record.seed == job.seed
+            && record.stages.iter().map(|stage| (stage.key, stage.state.digest())).eq(outputs.iter().copied())
+    };
+    Ok(job.store.runs()?.into_iter().filter_map(|run| run.record.ok()).find(same))
+}
+
+/// Reuses or executes one stage, waiting for another process that executes it.
+fn one_stage(
+    job: &Job<'_>,
+    node: &Node,
+    chosen: &Chosen,
+    place: Place<'_>,
+    run: &mut ActiveRun<'_>,
+    interrupt: &Interrupt,
+    observe: &mut dyn FnMut(Happening<'_>),
+) -> Result<StoredOutput, Unmade> {
+    let Place { number, total, name } = place;
+    // Every node has settings and a key, which `keyed` made sure of, and its inputs come before it.
+    let ready = chosen.inputs(node).zip(node.stage.as_ref()).zip(node.key);
+    let ((inputs, stage), key) = ready.ok_or(ExecuteError::Unknown)?;
+    let ready = Ready { node, stage, key, inputs };
+    let folder = job.store.stage_folder(&key);
+    let (mut watch, mut told) = (Watch::default(), false);
+    let lease = loop {
+        if interrupt.count() > 0 {
+            return Err(Unmade::Interrupted);
+        }
+        // Asked for before the lease for speed, and under it because another process may have just stored it.
+        let stored = |observe: &mut dyn FnMut(Happening<'_>)| {
+            let output = chosen.stored(job.store, node)?;
+            observe(Happening::Reused { number, total, name, digest: output.manifest.digest });
+            Some(output)
+        };
+        if let Some(output) = stored(observe) {
+            run.set_stage(number - 1, StageState::Reused { digest: output.manifest.digest })?;
+            return Ok(output);
+        }
+        match lease::claim(&folder, &mut watch)? {
+            Claim::Taken(lease) => match stored(observe) {
+                Some(output) => {
+                    run.set_stage(number - 1, StageState::Reused { digest: output.manifest.digest })?;
+                    return Ok(output);
+                }
+                None => break lease,
+            },
+            Claim::Held(owner) => {
+                if !told {
+                    observe(Happening::Waiting { number, total, name, owner });
+                    told = true;
+                }
+                std::thread::sleep(WAIT);
+            }
+        }
+    };
+    let request = stage::prepare(job, &ready, &lease)?;
+    run.set_stage(number - 1, StageState::Running)?;
+    observe(Happening::Started { number, total, name, attempt: request.attempt });
+    let made = stage::execute(job, &ready, &request, lease, interrupt, observe)?;
+    let Made { digest, seconds, summary, environment } = made;
+    run.record.environment.extend(environment);
+    run.set_stage(number - 1, StageState::Executed { digest, seconds })?;
+    observe(Happening::Finished { number, total, name, seconds, digest, summary: &summary });
+    chosen.stored(job.store, node).ok_or_else(|| {
+        let reason = "the output that was just stored is not there".into();
+        StoreError::Damaged { path: folder, reason }.into()
+    })
+}
+
+/// Marks a run that ended without a result. An error in doing so doesn't hide why it ended.
+fn end(mut run: ActiveRun<'_>, position: usize, node: &Node, unmade: Unmade) -> ExecuteError {
+    let (id, stage) = (run.record.id.to_string(), node.name.clone());
+    let (state, status, error) = match unmade {
+        Unmade::Interrupted => {
+            let error = ExecuteError::Interrupted { run: id, stage: stage.clone() };
+            (StageState::Interrupted, Status::Interrupted, error)
+        }
+        Unmade::Failed { class, message, help, log } => {
+            let error = ExecuteError::Stage { run: id, stage: stage.clone(), class, message, log, help };
+            (StageState::Failed, Status::Failed, error)
+        }
+        Unmade::Error(error) => (StageState::Failed, Status::Failed, error),
+    };
+    let note = (status == Status::Failed).then(|| RunError {
+        stage: Some(stage),
+        message: error.to_string(),
+        help: error.help().map(|help| help.to_string()),
+    });
+    run.record.stages[position].state = state;
+    let _ = run.end(status, note);
+    error
+}
+
+#[cfg(test)]
+mod tests;

@@ -363,3 +363,6 @@ fn union(first: &[SplitName], second: &[SplitName]) -> Vec<SplitName> {
     }
     splits
 }
+
+#[cfg(test)]
+mod tests;

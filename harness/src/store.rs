@@ -96,6 +96,9 @@ pub enum StoreError {
     #[error("{} has format {found}, written by a newer reprise; this one reads up to {newest}", .path.display())]
     #[diagnostic(help("use the newer program, or another store with --store DIR"))]
     Newer { path: PathBuf, found: u64, newest: u64 },
+    #[error("another process took over {} while this one stood still", .path.display())]
+    #[diagnostic(help("run again: what the other process makes is reused"))]
+    Lost { path: PathBuf },
     #[error("no run starts with {prefix:?}")]
     #[diagnostic(help("`reprise list` shows the runs of this store"))]
     NoRun { prefix: String },

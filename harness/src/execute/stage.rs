@@ -1,0 +1,257 @@
+//! Executes one stage under its lease: the request, the trainer, and the output that becomes whole by one rename.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use reprise_spec::canon;
+use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Request, Score};
+use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::stage::{CorpusPart, ProbeStage, Stage, UnitSource};
+
+use super::trainer::{self, Ended};
+use super::{ExecuteError, Happening, Interrupt, Job};
+use crate::data::{DataError, FileList, Hasher};
+use crate::digest;
+use crate::lease::Lease;
+use crate::plan::{Node, Part};
+use crate::store::{Manifest, ManifestInput, StoreError, files, manifest};
+
+/// The name of the request, below `work/`.
+const REQUEST: &str = "request.json";
+
+/// The files of a split, below `work/`.
+const FILES: &str = "files.txt";
+
+/// A stage that is to be executed: its node, with all that a plan can leave open settled.
+pub struct Ready<'a> {
+    pub node: &'a Node,
+    pub stage: &'a Stage,
+    pub key: StageKey,
+    /// Sorted by role.
+    pub inputs: Vec<(ManifestInput, PathBuf)>,
+}
+
+/// What the execution of a stage gave.
+pub struct Made {
+    pub digest: OutputDigest,
+    pub seconds: f64,
+    pub summary: Vec<Score>,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How a stage ended without an output; the run gives it its name.
+pub enum Unmade {
+    Failed { class: Failure, message: String, help: Option<String>, log: Option<String> },
+    Interrupted,
+    Error(ExecuteError),
+}
+
+impl<E: Into<ExecuteError>> From<E> for Unmade {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Which attempt at this stage it is, once `work/` is ready for it: what an earlier attempt with the same inputs, device and threads left
+/// is continued, anything else is cleared away. `out/` starts empty.
+pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Request, ExecuteError> {
+    let work = std::path::absolute(lease.work()).unwrap_or_else(|_| lease.work());
+    let inputs: Vec<Input> = ready.inputs.iter().map(|(input, path)| as_input(input, path)).collect();
+    let mut request = Request {
+        contract: contract::VERSION,
+        key: ready.key,
+        stage: ready.stage.clone(),
+        seed: ready.node.seed,
+        inputs,
+        data: data_source(job, ready.stage, &work)?,
+        work: work.clone(),
+        device: job.machine.device,
+        threads: job.machine.threads,
+        checkpoint_seconds: job.machine.checkpoint_seconds,
+        attempt: 1,
+    };
+    let before = fs::read(work.join(REQUEST)).ok().and_then(|bytes| serde_json::from_slice::<Request>(&bytes).ok());
+    match before {
+        Some(before) if continues(&before, &request) => request.attempt = before.attempt.saturating_add(1),
+        _ => clear(&work, |name| name == "lease")?,
+    }
+    clear(&work, |name| name != "out")?;
+    let out = work.join("out");
+    fs::create_dir_all(&out).map_err(|error| StoreError::io("create", &out, error))?;
+    if let Some(list) = file_list(job, ready.stage) {
+        files::write(&work.join(FILES), list.to_string().as_bytes())?;
+    }
+    files::write_json(&work.join(REQUEST), &request)?;
+    Ok(request)
+}
+
+fn as_input(input: &ManifestInput, path: &Path) -> Input {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    Input { role: input.role.clone(), key: input.key, digest: input.digest, path }
+}
+
+/// Whether checkpoints of an earlier attempt lead to the output that is asked for now.
+fn continues(before: &Request, now: &Request) -> bool {
+    let read = |request: &Request| -> Vec<_> {
+        request.inputs.iter().map(|input| (input.role.clone(), input.key, input.digest)).collect()
+    };
+    before.contract == now.contract
+        && before.key == now.key
+        && before.seed == now.seed
+        && before.device == now.device
+        && before.threads == now.threads
+        && read(before) == read(now)
+}
+
+/// Removes everything in a folder but what is kept. Links are removed, never followed.
+fn clear(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    let fail = |error| StoreError::io("clear", folder, error);
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_str().is_some_and(&keep) {
+            continue;
+        }
+        match entry.file_type().map_err(fail)?.is_dir() {
+            true => fs::remove_dir_all(entry.path()).map_err(fail)?,
+            false => fs::remove_file(entry.path()).map_err(fail)?,
+        }
+    }
+    Ok(())
+}
+
+fn file_list<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a FileList> {
+    let Stage::Corpus(corpus) = stage else { return None };
+    let part = match corpus.part {
+        CorpusPart::Utterances { .. } => Part::Utterances,
+        CorpusPart::Alignments => Part::Alignments,
+    };
+    job.corpus.lists.get(&(corpus.split.clone(), part))
+}
+
+/// Where the trainer finds the files of the corpus, for stages that read any.
+fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataSource>, DataError> {
+    let reads = match stage {
+        Stage::Units(units) => matches!(units.source, UnitSource::Layer(_)),
+        Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
+        Stage::Probe(ProbeStage::UnitQuality(_)) => true,
+    };
+    if !reads {
+        return Ok(None);
+    }
+    let root = job.corpus.located()?;
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    Ok(Some(DataSource { root, files: file_list(job, stage).map(|_| work.join(FILES)) }))
+}
+
+/// Runs the trainer and stores what it gave.
+pub fn execute(
+    job: &Job<'_>,
+    ready: &Ready<'_>,
+    request: &Request,
+    lease: Lease,
+    interrupt: &Interrupt,
+    observe: &mut dyn FnMut(Happening<'_>),
+) -> Result<Made, Unmade> {
+    let (started, clock) = (Timestamp::now(), Instant::now());
+    let ended = trainer::run(&job.machine, &request.work.join(REQUEST), &lease, interrupt, observe)?;
+    let summary = verdict(&ended)?;
+    let seconds = clock.elapsed().as_secs_f64();
+
+    let work = request.work.clone();
+    let out = work.join("out");
+    let (digest, files) = digest::output(&out).map_err(|error| Unmade::Failed {
+        class: Failure::Stage,
+        message: error.to_string(),
+        help: None,
+        log: ended.log.clone(),
+    })?;
+    let environment = environment(job, &ended);
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        key: ready.key,
+        kind: ready.stage.kind().into(),
+        settings: ready.stage.clone(),
+        canonical: hex::encode(canonical(ready.stage)),
+        seed: ready.node.seed,
+        inputs: ready.inputs.iter().map(|(input, _)| input.clone()).collect(),
+        digest,
+        files,
+        summary: summary.clone(),
+        environment: environment.clone(),
+        build: ended.build,
+        started,
+        finished: Timestamp::now(),
+        seconds,
+        attempts: request.attempt,
+    };
+    clear(&work, |name| name != "checkpoints")?;
+    files::sync_tree(&work)?;
+    files::write_json(&work.join(manifest::FILE), &manifest)?;
+    let name = free_name(&job.store.stage_folder(&ready.key), &digest);
+    match lease.commit(&name)? {
+        true => Ok(Made { digest, seconds, summary, environment }),
+        false => Err(StoreError::Lost { path: work }.into()),
+    }
+}
+
+/// `<digest12>`, with a number behind it where the same output was made from other inputs, or a damaged folder is in the way.
+fn free_name(folder: &Path, digest: &OutputDigest) -> String {
+    let short = digest.short();
+    let free = |name: &String| fs::symlink_metadata(folder.join(name)).is_err();
+    let mut names = std::iter::once(short.clone()).chain((2u32..).map(|count| format!("{short}-{count}")));
+    names.find(free).unwrap_or(short)
+}
+
+/// The canonical bytes of the settings, as they enter the key.
+fn canonical(stage: &Stage) -> Vec<u8> {
+    match stage {
+        Stage::Corpus(settings) => canon::bytes(settings),
+        Stage::Features(settings) => canon::bytes(settings),
+        Stage::Units(settings) => canon::bytes(settings),
+        Stage::Pretrain(settings) => canon::bytes(settings),
+        Stage::Finetune(settings) => canon::bytes(settings),
+        Stage::Decode(settings) => canon::bytes(settings),
+        Stage::Probe(settings) => canon::bytes(settings),
+    }
+}
+
+/// The scores of a trainer that did its work, or how it ended otherwise.
+fn verdict(ended: &Ended) -> Result<Vec<Score>, Unmade> {
+    let failed = |class, message, help| Unmade::Failed { class, message, help, log: ended.log.clone() };
+    match &ended.verdict {
+        Some(Event::Done { summary }) if ended.status.success() => Ok(summary.clone()),
+        Some(Event::Interrupted { .. }) => Err(Unmade::Interrupted),
+        _ if ended.asked => Err(Unmade::Interrupted),
+        Some(Event::Failed { class, message, help }) => Err(failed(*class, message.clone(), help.clone())),
+        _ => {
+            let meaning = trainer::signal_meaning(ended.status);
+            let message = meaning.unwrap_or_else(|| format!("the trainer ended without a result ({})", ended.status));
+            Err(failed(Failure::Stage, message, Some("run again: what earlier stages made is kept".into())))
+        }
+    }
+}
+
+/// What the stage was executed with: what the trainer says, the digest of its libtorch, and what was set for it.
+fn environment(job: &Job<'_>, ended: &Ended) -> BTreeMap<String, String> {
+    let mut environment = ended.environment.clone();
+    let device = match job.machine.device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+    };
+    environment.insert("device".into(), device);
+    environment.insert("threads".into(), job.machine.threads.to_string());
+    environment.extend(trainer::determinism(job.machine.threads).map(|(name, value)| (name.to_owned(), value)));
+    for name in ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"] {
+        if let Ok(value) = std::env::var(name) {
+            environment.insert(name.into(), value);
+        }
+    }
+    let hash = |path: &PathBuf| Hasher::new(job.machine.cache.clone(), false, &mut |_| {}).digest(path).ok();
+    if let Some(digest) = ended.libtorch.as_ref().and_then(hash) {
+        environment.insert("libtorch-cpu-sha256".into(), hex::encode(digest));
+    }
+    environment
+}

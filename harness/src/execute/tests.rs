@@ -1,0 +1,354 @@
+//! Runs against a trainer that is a shell script: what it makes of a stage depends on nothing but the stage's key.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use reprise_spec::experiment::Experiment;
+use serde_json::json;
+
+use super::*;
+use crate::data::Roots;
+use crate::plan;
+use crate::store::Seen;
+
+/// A corpus, a store and a trainer in a folder of their own.
+struct Place {
+    temp: tempfile::TempDir,
+    experiment: Experiment,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        for split in ["train", "dev", "test"] {
+            let folder = temp.path().join("data/toy").join(split);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("1.flac"), format!("{split} audio")).unwrap();
+            fs::write(folder.join("1.trans.txt"), "1 HELLO\n").unwrap();
+        }
+        let experiment = serde_json::from_value(json!({
+            "version": 1, "name": "toy", "question": "Does it run?", "seeds": [1],
+            "corpus": { "name": "toy", "pretrain": ["train"], "finetune": ["train"], "validate": ["dev"], "test": ["test"] },
+            "strategy": { "baseline": { "iterations": [
+                { "targets": { "mfcc": { "clusters": 10 } }, "steps": 3 },
+                { "targets": { "layer": { "height": 3, "clusters": 10 } }, "steps": 4 } ] } }
+        }));
+        let place = Self { temp, experiment: experiment.unwrap() };
+        place.trainer("");
+        place
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// A trainer that runs `special` after its greeting, with `$kind` and `$work` set, and then does its work.
+    fn trainer(&self, special: &str) {
+        let script = format!(
+            r#"#!/bin/sh
+work=$(dirname "$1")
+kind=$(grep -A1 '"stage"' "$1" | tail -1 | tr -dc a-z)
+echo "$kind" >> '{}'
+echo '{{"hello":{{"contract":1,"build":"fake","environment":{{"libtorch":"none"}}}}}}'
+{special}
+echo '{{"progress":{{"done":1,"total":2,"unit":"steps","note":"loss 1"}}}}'
+grep '"key"' "$1" | head -1 > "$work/out/result.tsv"
+echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
+"#,
+            self.path("started").display()
+        );
+        // Renamed into place: a script that is open for writing can't be executed.
+        fs::write(self.path("new"), script).unwrap();
+        fs::set_permissions(self.path("new"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(self.path("new"), self.path("trainer")).unwrap();
+    }
+
+    /// The kinds of the stages that trainers were started on, oldest first.
+    fn started(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("started")).unwrap_or_default();
+        text.lines().map(String::from).collect()
+    }
+
+    fn store(&self) -> Store {
+        Store::at(self.path(".reprise"))
+    }
+
+    fn run(&self) -> Result<Outcome, ExecuteError> {
+        self.run_with(&Interrupt::default(), &mut |_| {})
+    }
+
+    fn run_with(&self, interrupt: &Interrupt, observe: &mut dyn FnMut(Happening<'_>)) -> Result<Outcome, ExecuteError> {
+        let roots = Roots(vec![self.path("data")]);
+        let needed = plan::splits_needed(&self.experiment);
+        let mut quiet = |_| {};
+        let mut hasher = Hasher::new(None, false, &mut quiet);
+        let corpus = CorpusFiles::survey(&self.experiment.corpus, &needed, self.temp.path(), &roots, &mut hasher)?;
+        let plan = Plan::new(&self.experiment, &[1], &corpus.contents()).unwrap();
+        let job = Job {
+            experiment: "toy",
+            text: "version: 1\n",
+            identity: Identity { spec: SpecHash([1; 32]), variant: VariantHash([2; 32]), canonical: vec![3] },
+            plan: &plan,
+            seed: 1,
+            corpus: &corpus,
+            store: &self.store(),
+            provenance: Provenance { build: "test".into(), experiment: None },
+            machine: Machine {
+                trainer: self.path("trainer"),
+                device: Device::Cpu,
+                threads: 2,
+                checkpoint_seconds: 60,
+                cache: None,
+                verify_data: false,
+            },
+        };
+        execute(&job, interrupt, observe)
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.store().runs().unwrap().iter().map(crate::store::ListedRun::seen).collect()
+    }
+
+    /// The only stored output of a kind.
+    fn output(&self, record: &RunRecord, name: &str) -> StoredOutput {
+        let stage = record.stages.iter().find(|stage| stage.name == name).unwrap();
+        self.store().output(&stage.key, &stage.state.digest().unwrap()).unwrap()
+    }
+}
+
+fn finished(outcome: Result<Outcome, ExecuteError>) -> RunRecord {
+    match outcome.unwrap() {
+        Outcome::Finished(record) => record,
+        Outcome::Unchanged(record) => panic!("{} is unchanged", record.id),
+    }
+}
+
+fn names(record: &RunRecord, wanted: impl Fn(&StageState) -> bool) -> Vec<&str> {
+    record.stages.iter().filter(|stage| wanted(&stage.state)).map(|stage| stage.name.as_str()).collect()
+}
+
+const EXECUTED: fn(&StageState) -> bool = |state| matches!(state, StageState::Executed { .. });
+
+#[test]
+fn a_second_run_executes_nothing_and_makes_no_record() {
+    let place = Place::new();
+    let record = finished(place.run());
+    assert_eq!(names(&record, EXECUTED).len(), 11);
+    assert_eq!(place.started().len(), 11);
+    assert_eq!(record.environment["libtorch"], "none");
+    let manifest = place.output(&record, "decode test").manifest;
+    assert_eq!((manifest.summary[0].value, manifest.build.as_str(), manifest.attempts), (0.5, "fake", 1));
+    assert_eq!(manifest.inputs.len(), 2);
+    let start = Instant::now();
+    assert_eq!(place.run().unwrap(), Outcome::Unchanged(record));
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!((place.started().len(), place.seen()), (11, vec![Seen::Finished]));
+}
+
+#[test]
+fn a_changed_file_executes_what_reads_it() {
+    let place = Place::new();
+    finished(place.run());
+    fs::write(place.path("data/toy/test/1.flac"), "other audio").unwrap();
+    let record = finished(place.run());
+    assert_eq!(names(&record, EXECUTED), ["corpus test", "decode test"]);
+    assert_eq!(place.seen(), [Seen::Finished, Seen::Finished]);
+}
+
+#[test]
+fn a_trainer_that_is_killed_fails_the_run_and_the_next_continues_it() {
+    let place = Place::new();
+    place.trainer("[ $kind = pretrain ] && echo 'last words' >&2 && mkdir -p $work/checkpoints && kill -9 $$");
+    let error = place.run().unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    let text = error.to_string();
+    assert!(text.contains("pretrain iteration 1: killed by signal 9 (SIGKILL): out of memory, or somebody"), "{text}");
+    assert!(text.contains("last words"), "{text}");
+    assert_eq!(place.seen(), [Seen::Failed]);
+
+    place.trainer("[ -d $work/checkpoints ] && [ ! -e $work/out/half ] && echo continued >&2");
+    let mut attempts = Vec::new();
+    let record = finished(place.run_with(&Interrupt::default(), &mut |happening| {
+        if let Happening::Started { attempt, .. } = happening {
+            attempts.push(attempt);
+        }
+    }));
+    assert_eq!(attempts, [2, 1, 1, 1, 1, 1]);
+    assert_eq!((record.attempts.len(), record.error.as_ref(), place.seen()), (2, None, vec![Seen::Finished]));
+    let output = place.output(&record, "pretrain iteration 1");
+    assert_eq!(output.manifest.attempts, 2);
+    assert!(fs::read_to_string(output.path.join("log.txt")).unwrap().contains("continued"));
+    assert!(!output.path.join("checkpoints").exists() && !output.path.join("lease").exists());
+}
+
+#[test]
+fn what_a_trainer_refuses_is_the_users_to_mend() {
+    let place = Place::new();
+    place.trainer(
+        r#"echo '{"failed":{"class":"refused","message":"1.flac is cut short","help":"fetch it again"}}'; exit 2"#,
+    );
+    let error = place.run().unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "corpus train: 1.flac is cut short"));
+    assert_eq!(error.help().unwrap().to_string(), "fetch it again");
+    let record = place.store().runs().unwrap().remove(0).record.unwrap();
+    assert_eq!(record.error.unwrap().help.unwrap(), "fetch it again");
+}
+
+#[test]
+fn a_request_to_stop_is_passed_on_and_the_run_is_interrupted() {
+    let place = Place::new();
+    place.trainer(
+        r#"trap 'echo "{\"interrupted\":{\"step\":2}}"; exit 130' TERM
+           [ $kind = units ] && while :; do sleep 0.02; done"#,
+    );
+    let interrupt = Interrupt::default();
+    let error = place.run_with(&interrupt, &mut |happening| {
+        if matches!(happening, Happening::Started { name, .. } if name.starts_with("units")) {
+            interrupt.request();
+        }
+    });
+    assert_eq!(error.unwrap_err().exit_code(), 130);
+    assert_eq!(place.seen(), [Seen::Interrupted]);
+    place.trainer("");
+    assert_eq!(finished(place.run()).attempts.len(), 2);
+}
+
+#[test]
+fn a_trainer_that_does_not_stop_is_ended_by_a_second_request() {
+    let place = Place::new();
+    place.trainer("trap '' TERM; while :; do sleep 0.02; done");
+    let interrupt = Interrupt::default();
+    let second = interrupt.clone();
+    let timer = std::thread::spawn(move || {
+        while second.count() == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        second.request();
+    });
+    let error = place.run_with(&interrupt, &mut |happening| {
+        if matches!(happening, Happening::Started { .. }) {
+            interrupt.request();
+        }
+    });
+    timer.join().unwrap();
+    assert_eq!(error.unwrap_err().exit_code(), 130);
+}
+
+#[test]
+fn an_event_that_is_not_known_is_kept() {
+    let place = Place::new();
+    place.trainer(r#"echo '{"temperature":{"celsius":80}}'"#);
+    let record = finished(place.run());
+    let log = fs::read_to_string(place.output(&record, "corpus train").path.join("log.txt")).unwrap();
+    assert!(log.contains("temperature"), "{log}");
+}
+
+#[test]
+fn another_contract_is_refused() {
+    let place = Place::new();
+    let script = fs::read_to_string(place.path("trainer")).unwrap().replace("\"contract\":1", "\"contract\":99");
+    fs::write(place.path("trainer"), script).unwrap();
+    let error = place.run().unwrap_err();
+    assert!(error.to_string().contains("version 99 of the contract"), "{error}");
+    assert_eq!((error.exit_code(), place.seen()), (2, vec![Seen::Failed]));
+}
+
+#[test]
+fn a_trainer_that_ends_without_a_word_fails_the_stage() {
+    let place = Place::new();
+    place.trainer("exit 0");
+    let error = place.run().unwrap_err();
+    assert!(error.to_string().contains("without a result"), "{error}");
+    place.trainer("rm -r $work/out; mkdir $work/out; echo '{\"done\":{\"summary\":[]}}'; exit 0");
+    let error = place.run().unwrap_err();
+    assert!(error.to_string().contains("no files"), "{error}");
+    assert_eq!(error.exit_code(), 3);
+}
+
+#[test]
+fn a_half_written_output_is_not_taken_for_a_whole_one() {
+    let place = Place::new();
+    let record = finished(place.run());
+    let decode = place.output(&record, "decode test");
+    // Killed between manifest and rename: all is there, under the wrong name.
+    fs::rename(&decode.path, decode.path.with_file_name("work")).unwrap();
+    let again = finished(place.run());
+    assert_eq!(names(&again, EXECUTED), ["decode test"]);
+    // A torn file, a torn manifest, no manifest.
+    for (damage, file) in [("", "out/result.tsv"), ("{\"format\": 1, \"ke", "manifest.json")] {
+        fs::write(place.output(&again, "decode test").path.join(file), damage).unwrap();
+        assert_eq!(names(&finished(place.run()), EXECUTED), ["decode test"]);
+    }
+    fs::remove_file(place.output(&again, "decode test").path.join("manifest.json")).unwrap();
+    assert_eq!(names(&finished(place.run()), EXECUTED), ["decode test"]);
+}
+
+#[test]
+fn an_output_made_from_other_inputs_is_stale() {
+    let place = Place::new();
+    let record = finished(place.run());
+    // The same stage, executed again with another result: its readers read something else.
+    let units = place.output(&record, "units iteration 1 (mfcc, 10)");
+    fs::remove_dir_all(units.path).unwrap();
+    place.trainer("[ $kind = units ] && echo new > $work/out/more.tsv");
+    let again = finished(place.run());
+    let expected = ["units iteration 1 (mfcc, 10)", "pretrain iteration 1"];
+    // The trainer gives the same model, so what reads the model is still valid.
+    assert_eq!(names(&again, EXECUTED), expected);
+    let key = again.stages.iter().find(|stage| stage.name == "pretrain iteration 1").unwrap().key;
+    let outputs = place.store().outputs(&key);
+    assert_eq!(outputs.len(), 2);
+    assert_eq!(outputs[0].manifest.digest, outputs[1].manifest.digest);
+}
+
+#[test]
+fn two_runs_at_once_share_every_stage() {
+    let place = Place::new();
+    place.trainer("sleep 0.1");
+    let waited = std::thread::scope(|scope| {
+        let one = || {
+            let mut waited = false;
+            let run = place.run_with(&Interrupt::default(), &mut |happening| {
+                waited |= matches!(happening, Happening::Waiting { .. });
+            });
+            run.unwrap();
+            waited
+        };
+        let threads = [scope.spawn(one), scope.spawn(one)];
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert!(waited.contains(&true));
+    assert_eq!(place.started().len(), 11);
+    assert_eq!(place.seen(), [Seen::Finished, Seen::Finished]);
+}
+
+#[test]
+fn files_that_differ_from_a_committed_list_are_named() {
+    let mut place = Place::new();
+    let digest = |text: &str| hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text));
+    let list = format!(
+        "{}  9  dev/1.flac\n{}  8  dev/1.trans.txt\n{}  3  dev/gone.flac\n",
+        digest("dev audio"),
+        digest("1 OTHER\n"),
+        digest("abc"),
+    );
+    fs::write(place.path("dev.txt"), list).unwrap();
+    place.experiment.corpus.lists = serde_json::from_value(json!({ "dev": "dev.txt" })).unwrap();
+    let error = place.run().unwrap_err();
+    insta::assert_snapshot!(error.to_string(), @"");
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn without_the_corpus_nothing_runs() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("data/toy")).unwrap();
+    let error = place.run().unwrap_err();
+    let text = error.to_string().replace(&place.temp.path().display().to_string(), "[temp]");
+    assert_eq!(text, "corpus toy not found: looked in [temp]/data");
+    assert!(error.help().unwrap().to_string().contains("--data DIR"));
+    assert!(!Path::exists(&place.path(".reprise")));
+}
