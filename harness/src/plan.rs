@@ -295,8 +295,13 @@ impl Expansion<'_> {
         node.inputs.sort();
         node.inputs.dedup();
         let nodes = &mut self.plan.nodes;
-        let same =
-            |n: &Node| n.name == node.name && n.stage == node.stage && n.inputs == node.inputs && n.seed == node.seed;
+        // Equal stages are one, whatever iterations they are of; unknown ones are told apart by their names.
+        let same = |n: &Node| {
+            n.stage == node.stage
+                && n.inputs == node.inputs
+                && n.seed == node.seed
+                && (node.stage.is_some() || n.name == node.name)
+        };
         let index = nodes.iter().position(same).unwrap_or_else(|| {
             let inputs: Option<Vec<_>> =
                 node.inputs.iter().map(|edge| nodes[edge.node].key.map(|key| (edge.role.clone(), key))).collect();

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::*;
 use crate::data::Roots;
-use crate::plan;
 use crate::store::Seen;
+use crate::{plan, provenance};
 
 /// A corpus, a store and a trainer in a folder of their own.
 struct Place {
@@ -51,13 +51,14 @@ impl Place {
 work=$(dirname "$1")
 kind=$(grep -A1 '"stage"' "$1" | tail -1 | tr -dc a-z)
 echo "$kind" >> '{}'
-echo '{{"hello":{{"contract":1,"build":"fake","environment":{{"libtorch":"none"}}}}}}'
+echo '{{"hello":{{"contract":1,"build":"{build}","environment":{{"libtorch":"none"}}}}}}'
 {special}
 echo '{{"progress":{{"done":1,"total":2,"unit":"steps","note":"loss 1"}}}}'
 grep '"key"' "$1" | head -1 > "$work/out/result.tsv"
 echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
 "#,
-            self.path("started").display()
+            self.path("started").display(),
+            build = provenance::BUILD,
         );
         // Renamed into place: a script that is open for writing can't be executed.
         fs::write(self.path("new"), script).unwrap();
@@ -139,7 +140,7 @@ fn a_second_run_executes_nothing_and_makes_no_record() {
     assert_eq!(place.started().len(), 11);
     assert_eq!(record.environment["libtorch"], "none");
     let manifest = place.output(&record, "decode test").manifest;
-    assert_eq!((manifest.summary[0].value, manifest.build.as_str(), manifest.attempts), (0.5, "fake", 1));
+    assert_eq!((manifest.summary[0].value, manifest.build.as_str(), manifest.attempts), (0.5, provenance::BUILD, 1));
     assert_eq!(manifest.inputs.len(), 2);
     let start = Instant::now();
     assert_eq!(place.run().unwrap(), Outcome::Unchanged(record));
@@ -338,7 +339,11 @@ fn files_that_differ_from_a_committed_list_are_named() {
     fs::write(place.path("dev.txt"), list).unwrap();
     place.experiment.corpus.lists = serde_json::from_value(json!({ "dev": "dev.txt" })).unwrap();
     let error = place.run().unwrap_err();
-    insta::assert_snapshot!(error.to_string(), @"");
+    insta::assert_snapshot!(error.to_string(), @r"
+    corpus toy differs from the committed lists in 2 of its files:
+      dev/1.trans.txt: other content under the same name and size
+      dev/gone.flac: missing
+    ");
     assert_eq!(error.exit_code(), 2);
 }
 

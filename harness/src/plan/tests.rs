@@ -33,8 +33,9 @@ fn contents(experiment: &Experiment) -> Contents {
 fn outline(plan: &Plan) -> String {
     let line = |(index, node): (usize, &Node)| {
         let inputs: Vec<String> = node.inputs.iter().map(|edge| format!("{} ({})", edge.node, edge.role)).collect();
+        let inputs = if inputs.is_empty() { "nothing".into() } else { inputs.join(", ") };
         let seed = node.seed.map_or(String::new(), |seed| format!(" seed {seed}"));
-        format!("{index}: {}{seed} <- {}\n", node.name, inputs.join(", "))
+        format!("{index}: {}{seed} <- {inputs}\n", node.name)
     };
     plan.nodes.iter().enumerate().map(line).collect()
 }
@@ -43,14 +44,35 @@ fn outline(plan: &Plan) -> String {
 fn two_iterations_with_fine_tuning_and_a_probe() {
     let experiment = experiment(json!({}));
     let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
-    insta::assert_snapshot!(outline(&plan), @"");
+    insta::assert_snapshot!(outline(&plan), @r"
+    0: corpus train <- nothing
+    1: features train (mfcc) <- 0 (corpus train)
+    2: corpus dev <- nothing
+    3: features dev (mfcc) <- 2 (corpus dev)
+    4: units iteration 1 (mfcc, 100) seed 1 <- 3 (features dev), 1 (features train)
+    5: alignments dev <- 2 (corpus dev)
+    6: unit quality iteration 1 <- 2 (corpus dev), 5 (alignments dev), 3 (features dev), 4 (units)
+    7: pretrain iteration 1 seed 1 <- 2 (corpus dev), 0 (corpus train), 4 (units)
+    8: units iteration 2 (layer 3, 100) seed 1 <- 2 (corpus dev), 0 (corpus train), 7 (pretrained model)
+    9: unit quality iteration 2 <- 2 (corpus dev), 5 (alignments dev), 8 (units), 7 (pretrained model)
+    10: pretrain iteration 2 seed 1 <- 2 (corpus dev), 0 (corpus train), 8 (units)
+    11: finetune seed 1 <- 2 (corpus dev), 0 (corpus train), 10 (pretrained model)
+    12: corpus test <- nothing
+    13: decode test <- 12 (corpus test), 11 (fine-tuned model)
+    ");
 }
 
 #[test]
 fn the_control_only_fine_tunes() {
     let experiment = experiment(json!({ "strategy": "scratch", "probing": {} }));
     let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
-    insta::assert_snapshot!(outline(&plan), @"");
+    insta::assert_snapshot!(outline(&plan), @r"
+    0: corpus train <- nothing
+    1: corpus dev <- nothing
+    2: finetune seed 1 <- 1 (corpus dev), 0 (corpus train)
+    3: corpus test <- nothing
+    4: decode test <- 3 (corpus test), 2 (fine-tuned model)
+    ");
 }
 
 #[test]
@@ -85,7 +107,14 @@ fn a_changed_mask_moves_the_keys_of_what_depends_on_it() {
         .filter(|(a, b)| a.key != b.key)
         .map(|(node, _)| node.name)
         .collect();
-    insta::assert_snapshot!(moved.join("\n"), @"");
+    insta::assert_snapshot!(moved.join("\n"), @r"
+    pretrain iteration 1
+    units iteration 2 (layer 3, 100)
+    unit quality iteration 2
+    pretrain iteration 2
+    finetune
+    decode test
+    ");
 }
 
 #[test]
