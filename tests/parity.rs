@@ -2,5 +2,7 @@
 
 #[path = "parity/features.rs"]
 mod features;
+#[path = "parity/network.rs"]
+mod network;
 #[path = "parity/scoring.rs"]
 mod scoring;

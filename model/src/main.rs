@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use reprise_model::environment;
 use reprise_model::failure::StageError;
 use reprise_model::report::{Reporter, STOP};
+use reprise_model::shim;
 use reprise_model::stage::{self, Work};
 use reprise_spec::contract::{self, Device, Event, Failure, Request};
 
@@ -72,13 +73,15 @@ fn main() -> ExitCode {
         }
     };
     tch::set_num_threads(request.threads as i32);
+    let ready = shim::set_deterministic(true).and_then(|()| shim::set_flush_denormal(true));
     report.send(&hello(request.device));
     let device = match request.device {
         Device::Cpu => tch::Device::Cpu,
         Device::Cuda(index) => tch::Device::Cuda(index as usize),
     };
     let mut work = Work { request, report, device };
-    let result = stage::execute(&mut work).and_then(|summary| work.report.flush().map(|()| summary));
+    let result =
+        ready.and_then(|_| stage::execute(&mut work)).and_then(|summary| work.report.flush().map(|()| summary));
     match result {
         Ok(summary) => {
             work.report.send(&Event::Done { summary });

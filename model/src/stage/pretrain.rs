@@ -1,9 +1,261 @@
-use reprise_spec::contract::Score;
-use reprise_spec::stage::PretrainStage;
+//! `pretrain`: one iteration of HuBERT, from random weights to a model that predicts units at hidden frames.
+//!
+//! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertCriterion` (loss) and `Trainer` (division by the sample size, clipping).
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use reprise_spec::arithmetic::SAMPLE_RATE;
+use reprise_spec::contract::{Level, Score};
+use reprise_spec::network::{FrontEnd, Network};
+use reprise_spec::stage::{PretrainStage, Role};
+use serde::{Deserialize, Serialize};
+use tch::nn::VarStore;
 
 use super::Work;
+use crate::batch;
+use crate::checkpoint::Checkpoints;
+use crate::corpus::Corpora;
+use crate::encoder::{Mode, skipped_layers};
 use crate::failure::StageError;
+use crate::head::Head;
+use crate::hubert::Hubert;
+use crate::labels::Labels;
+use crate::loader::{Loader, Waves};
+use crate::mask;
+use crate::model_folder::{self, About, Output};
+use crate::optimiser::Adam;
+use crate::random::Draws;
+use crate::report::STOP;
+use crate::schedule;
 
-pub fn run(_settings: &PretrainStage, _work: &mut Work) -> Result<Vec<Score>, StageError> {
-    Err(StageError::Failed("this stage is being written".into()))
+mod labelled;
+mod validation;
+
+use labelled::{Labelled, Selection};
+use validation::Validation;
+
+/// Steps that one point of the metric log averages over.
+const LOG_EVERY: u64 = 10;
+
+/// What a checkpoint knows beside parameters and moments.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    step: u64,
+    samples: u64,
+    window: Window,
+    validations: Vec<Validation>,
+}
+
+/// Sums since the last point of the metric log.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Window {
+    steps: u64,
+    loss: f64,
+    correct: u64,
+    masked: u64,
+    frames: u64,
+    penalty: f64,
+    gradient_norm: f64,
+}
+
+/// The network and the head that are trained together.
+struct Model {
+    store: VarStore,
+    hubert: Hubert,
+    head: Head,
+}
+
+/// Executes the stage.
+pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
+    let seed = work.seed()?;
+    let labels = Labels::read(work.input(&Role::Units)?)?;
+    if labels.clusters() != settings.clusters.get() {
+        let (found, asked) = (labels.clusters(), settings.clusters.get());
+        return Err(StageError::Failed(format!("the labels are of {found} units, the head of {asked}")));
+    }
+    let training = Labelled::new(Corpora::read(work, &settings.train_on)?, labels)?;
+    let validation = Labelled::new(Corpora::read(work, &settings.validate_on)?, training.labels.clone())?;
+    let batching = &settings.pretraining.batching;
+    let candidates = training.candidates();
+    let per_epoch = batch::epoch(&candidates, batching, seed, 0).len() as u64;
+    if per_epoch == 0 {
+        let message = format!("no utterance to train on has {} s", batching.shortest.get());
+        return Err(StageError::refused(message, "lower `pretraining.batching.shortest`"));
+    }
+    let short = candidates.iter().filter(|candidate| candidate.samples < batching.shortest.samples()).count();
+    let used = candidates.len() - short;
+    work.report.say(
+        Level::Info,
+        format!(
+            "{used} utterances in {per_epoch} batches an epoch; {short} shorter than {} s left out",
+            batching.shortest.get()
+        ),
+    );
+
+    let model = Model::new(settings, seed, work.device);
+    let mut adam = Adam::new(&model.store, &settings.pretraining.optimiser);
+    let checkpoints = Checkpoints::open(&work.request.work)?;
+    let mut progress: Progress = checkpoints.restore(&model.store, &mut adam)?.unwrap_or_default();
+    if work.request.attempt > 1 {
+        work.report.continues_after(progress.step);
+    }
+
+    let steps = u64::from(settings.steps.get());
+    let plan = {
+        let (batching, first) = (batching.clone(), progress.step);
+        (first / per_epoch..)
+            .flat_map(move |epoch| batch::epoch(&candidates, &batching, seed, epoch))
+            .skip((first % per_epoch) as usize)
+            .take((steps - first.min(steps)) as usize)
+    };
+    let mut loader = Loader::start(training.corpora.clone(), normalises(&settings.network), plan);
+    let mut saved = Instant::now();
+    while progress.step < steps {
+        let waves =
+            loader.next().ok_or_else(|| StageError::Failed("the loader ended before the last step".into()))??;
+        let epoch = progress.step / per_epoch;
+        progress.step += 1;
+        let rate = schedule::linear(&settings.pretraining.schedule, progress.step, steps);
+        progress.samples += waves.lengths.iter().sum::<u64>();
+        step(settings, seed, epoch, &training, waves, &model, &mut adam, rate, &mut progress)?;
+        log(&mut progress, rate, epoch, steps, work)?;
+        let due = progress.step % u64::from(settings.pretraining.validate_every.get()) == 0;
+        if due || progress.step == steps {
+            let found = Validation::measure(settings, seed, &validation, &model, &progress, work)?;
+            found.log(work)?;
+            progress.validations.push(found);
+        }
+        let stop = STOP.load(Ordering::Relaxed);
+        if stop || saved.elapsed() >= Duration::from_secs(u64::from(work.request.checkpoint_seconds)) {
+            checkpoints.save(progress.step, &model.store, &adam, &progress)?;
+            work.report.checkpoint(progress.step);
+            saved = Instant::now();
+        }
+        if stop && progress.step < steps {
+            return Err(StageError::Interrupted { step: Some(progress.step) });
+        }
+    }
+    work.write("validation.tsv", Validation::table(&progress.validations).as_bytes())?;
+    let output = Output::Units { clusters: settings.clusters, head: settings.pretraining.head.clone() };
+    model_folder::save(&work.output(""), &model.store, &About { network: settings.network.clone(), output })?;
+    Ok(progress.validations.last().map_or_else(Vec::new, Validation::scores))
+}
+
+impl Model {
+    /// Initial weights depend on the seed and the network alone.
+    fn new(settings: &PretrainStage, seed: u64, device: tch::Device) -> Self {
+        tch::manual_seed(Draws::new(seed, "pretrain initial weights", &[], "").torch_seed());
+        let store = VarStore::new(device);
+        let hubert = Hubert::new(&store.root(), &settings.network);
+        let head = Head::new(&store.root(), &settings.network, &settings.pretraining.head, settings.clusters);
+        if gradient_scale(&settings.network) == 0.0 {
+            hubert.freeze_front_end();
+        }
+        Self { store, hubert, head }
+    }
+}
+
+/// One step of training on one batch.
+#[allow(clippy::too_many_arguments)]
+fn step(
+    settings: &PretrainStage,
+    seed: u64,
+    epoch: u64,
+    training: &Labelled,
+    waves: Waves,
+    model: &Model,
+    adam: &mut Adam,
+    rate: f64,
+    progress: &mut Progress,
+) -> Result<(), StageError> {
+    let step = progress.step;
+    let device = model.store.device();
+    let draws =
+        |crop: &batch::Crop| Draws::new(seed, "pretrain mask", &[epoch], &training.candidate(crop.utterance).id);
+    let rows = mask::rows(&settings.pretraining.masking, waves.crops.iter().map(|crop| (crop.frames(), draws(crop))));
+    let selection = Selection::new(training, &waves.crops, rows, device);
+    let skipped = skipped_layers(&settings.network.encoder, &mut Draws::new(seed, "pretrain layer drop", &[step], ""));
+    tch::manual_seed(Draws::new(seed, "pretrain dropout", &[step], "").torch_seed());
+    let wave_bs = waves.wave_bs.f_to_device(device)?;
+    let mode = Mode::Train { skipped: &skipped };
+    let pass = model.hubert.forward(&wave_bs, Some(&waves.lengths), &selection.masks, mode);
+
+    let weights = &settings.pretraining.loss;
+    let masked = selection.masked.score(&model.head, &pass.output_btd);
+    let mut sample_size = masked.frames as f64;
+    let mut loss = &masked.loss * weights.masked.get();
+    if weights.unmasked.get() > 0.0 {
+        let unmasked = selection.unmasked.score(&model.head, &pass.output_btd);
+        sample_size += unmasked.frames as f64;
+        loss += &unmasked.loss * weights.unmasked.get();
+    }
+    if penalty_weight(&settings.network) > 0.0 {
+        loss += &pass.penalty * (penalty_weight(&settings.network) * sample_size);
+    }
+    (&loss / sample_size.max(1.0)).backward();
+    model.hubert.scale_front_end_gradients(gradient_scale(&settings.network));
+    let norm = adam.step_at(rate)?;
+    let value = loss.double_value(&[]);
+    if !value.is_finite() || !norm.is_finite() {
+        let last = progress.window.loss / progress.window.masked.max(1) as f64;
+        return Err(StageError::Failed(format!(
+            "training diverged at step {step}: loss {value}, gradient norm {norm}, learning rate {rate:.3e}; the loss before was \
+             {last:.4} nats a masked frame. Lower `pretraining.schedule.peak`, lengthen its warm-up, or clip gradients"
+        )));
+    }
+    let window = &mut progress.window;
+    window.steps += 1;
+    window.loss += masked.loss.double_value(&[]);
+    window.correct += masked.correct.int64_value(&[]) as u64;
+    window.masked += masked.frames as u64;
+    window.frames += waves.crops.iter().map(batch::Crop::frames).sum::<u64>();
+    window.penalty += pass.penalty.double_value(&[]);
+    window.gradient_norm += norm;
+    Ok(())
+}
+
+/// Shows progress and, every few steps, writes a point of the metric log.
+fn log(progress: &mut Progress, rate: f64, epoch: u64, steps: u64, work: &mut Work) -> Result<(), StageError> {
+    let window = &progress.window;
+    let (masked, count) = (window.masked.max(1) as f64, window.steps.max(1) as f64);
+    let (loss, accuracy) = (window.loss / masked, window.correct as f64 / masked);
+    let note = format!("loss {loss:.3}, masked accuracy {:.1} %", 100.0 * accuracy);
+    work.report.progress(progress.step, steps, "steps", &note);
+    if progress.step % LOG_EVERY != 0 && progress.step != steps {
+        return Ok(());
+    }
+    for (name, value) in [
+        ("loss", loss),
+        ("masked-accuracy", accuracy),
+        ("mask-fraction", window.masked as f64 / window.frames.max(1) as f64),
+        ("penalty", window.penalty / count),
+        ("gradient-norm", window.gradient_norm / count),
+        ("learning-rate", rate),
+        ("epoch", epoch as f64),
+        ("audio-seconds", progress.samples as f64 / f64::from(SAMPLE_RATE)),
+    ] {
+        work.report.metric(name, progress.step, value)?;
+    }
+    progress.window = Window::default();
+    Ok(())
+}
+
+fn gradient_scale(network: &Network) -> f64 {
+    match &network.front_end {
+        FrontEnd::Wave(wave) => wave.gradient_scale.get(),
+        FrontEnd::LogMel(_) => 1.0,
+    }
+}
+
+fn penalty_weight(network: &Network) -> f64 {
+    match &network.front_end {
+        FrontEnd::Wave(wave) => wave.penalty.get(),
+        FrontEnd::LogMel(_) => 0.0,
+    }
+}
+
+/// Whether utterances are standardised before they are cropped.
+pub fn normalises(network: &Network) -> bool {
+    matches!(&network.front_end, FrontEnd::Wave(wave) if wave.normalise_waveform)
 }

@@ -1,0 +1,90 @@
+//! One Transformer block: self-attention and feed-forward, normalised after (BASE) or before (LARGE) each.
+//!
+//! Source: fairseq `TransformerSentenceEncoderLayer`.
+
+use reprise_spec::network::{LayerNormPlacement, Network};
+use tch::Tensor;
+use tch::nn::Path;
+
+use super::Mode;
+use crate::layers::{LayerNorm, Linear};
+
+/// Parameters `attention.{q,k,v,out}_proj.*`, `layer_norm.*`, `feed_forward.{intermediate,output}_dense.*`, `final_layer_norm.*`.
+#[derive(Debug)]
+pub struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    final_norm: LayerNorm,
+    heads: i64,
+    placement: LayerNormPlacement,
+    residual_dropout: f64,
+    attention_dropout: f64,
+    activation_dropout: f64,
+}
+
+impl Layer {
+    pub fn new(path: &Path, network: &Network) -> Self {
+        let settings = &network.encoder;
+        let (width, inner) = (i64::from(settings.width.get()), i64::from(settings.feed_forward.get()));
+        let attention = path / "attention";
+        let feed_forward = path / "feed_forward";
+        Self {
+            query: Linear::bert(&(&attention / "q_proj"), width, width),
+            key: Linear::bert(&(&attention / "k_proj"), width, width),
+            value: Linear::bert(&(&attention / "v_proj"), width, width),
+            out: Linear::bert(&(&attention / "out_proj"), width, width),
+            attention_norm: LayerNorm::new(&(path / "layer_norm"), width),
+            intermediate: Linear::bert(&(&feed_forward / "intermediate_dense"), width, inner),
+            output: Linear::bert(&(&feed_forward / "output_dense"), inner, width),
+            final_norm: LayerNorm::new(&(path / "final_layer_norm"), width),
+            heads: i64::from(settings.heads.get()),
+            placement: settings.norm,
+            residual_dropout: network.dropout.residual.get(),
+            attention_dropout: network.dropout.attention.get(),
+            activation_dropout: network.dropout.activation.get(),
+        }
+    }
+
+    /// B × T × D to B × T × D. `visible_b11t` is true where frames may attend; absent when that is everywhere.
+    pub fn forward(&self, x_btd: &Tensor, visible_b11t: Option<&Tensor>, mode: Mode) -> Tensor {
+        match self.placement {
+            LayerNormPlacement::Post => {
+                let x_btd = self.attention_norm.forward(&(x_btd + self.attend(x_btd, visible_b11t, mode)));
+                self.final_norm.forward(&(&x_btd + self.feed_forward(&x_btd, mode)))
+            }
+            LayerNormPlacement::Pre => {
+                let x_btd = x_btd + self.attend(&self.attention_norm.forward(x_btd), visible_b11t, mode);
+                &x_btd + self.feed_forward(&self.final_norm.forward(&x_btd), mode)
+            }
+        }
+    }
+
+    fn attend(&self, x_btd: &Tensor, visible_b11t: Option<&Tensor>, mode: Mode) -> Tensor {
+        let (rows, frames, width) = x_btd.size3().expect("frames have three dimensions");
+        let split = |linear: &Linear| {
+            linear.forward(x_btd).view([rows, frames, self.heads, width / self.heads]).transpose(1, 2)
+        };
+        let y_bhte = Tensor::scaled_dot_product_attention(
+            &split(&self.query),
+            &split(&self.key),
+            &split(&self.value),
+            visible_b11t,
+            mode.probability(self.attention_dropout),
+            false,
+            None,
+            false,
+        );
+        let y_btd = y_bhte.transpose(1, 2).reshape([rows, frames, width]);
+        mode.dropout(self.out.forward(&y_btd), self.residual_dropout)
+    }
+
+    fn feed_forward(&self, x_btd: &Tensor, mode: Mode) -> Tensor {
+        let inner = mode.dropout(self.intermediate.forward(x_btd).gelu("none"), self.activation_dropout);
+        mode.dropout(self.output.forward(&inner), self.residual_dropout)
+    }
+}

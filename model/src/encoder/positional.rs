@@ -1,0 +1,47 @@
+//! Positions from a wide grouped convolution, weight-normed over its taps.
+//!
+//! Source: wav2vec 2.0 section 2; fairseq `make_conv_pos`. The norm runs over outputs and inputs for each tap (dimension 2 of the
+//! weight), not over the rows as usual: weight[:, :, k] = g[k] · v[:, :, k] / ‖v[:, :, k]‖.
+
+use reprise_spec::network::PositionalConvolution as Settings;
+use tch::nn::{self, Init, Path};
+use tch::{Device, Tensor};
+
+use crate::layers::parameter;
+
+/// Parameters `weight_g` (1 × 1 × kernel), `weight_v` (D × D/groups × kernel) and `bias` (D).
+#[derive(Debug)]
+pub struct PositionalConvolution {
+    g_11k: Tensor,
+    v_dck: Tensor,
+    bias: Tensor,
+    groups: i64,
+}
+
+impl PositionalConvolution {
+    /// v from N(0, √(4/(kernel · D))), g its norm, bias 0.
+    pub fn new(path: &Path, width: i64, settings: &Settings) -> Self {
+        let (kernel, groups) = (i64::from(settings.kernel.get()), i64::from(settings.groups.get()));
+        let stdev = (4.0 / (kernel * width) as f64).sqrt();
+        let v_dck = nn::init(Init::Randn { mean: 0.0, stdev }, &[width, width / groups, kernel], Device::Cpu);
+        Self {
+            g_11k: path.var_copy("weight_g", &tap_norms(&v_dck)),
+            v_dck: path.var_copy("weight_v", &v_dck),
+            bias: parameter(path, "bias", &[width], Init::Const(0.0)),
+            groups,
+        }
+    }
+
+    /// B × T × D to B × T × D: convolution with same padding (an even kernel drops its last step), then GELU.
+    pub fn forward(&self, x_btd: &Tensor) -> Tensor {
+        let weight = &self.v_dck * (&self.g_11k / tap_norms(&self.v_dck));
+        let half = self.v_dck.size()[2] / 2;
+        let frames = x_btd.size()[1];
+        let y_bdt = x_btd.transpose(1, 2).conv1d(&weight, Some(&self.bias), 1, half, 1, self.groups);
+        y_bdt.narrow(2, 0, frames).gelu("none").transpose(1, 2)
+    }
+}
+
+fn tap_norms(v_dck: &Tensor) -> Tensor {
+    v_dck.square().sum_dim_intlist([0i64, 1].as_slice(), true, None::<tch::Kind>).sqrt()
+}

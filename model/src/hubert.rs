@@ -1,0 +1,258 @@
+//! HuBERT below its heads: front-end, projection, mask, encoder.
+//!
+//! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 20 ms, C front-end width, D encoder width.
+//! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
+
+use reprise_spec::arithmetic;
+use reprise_spec::network::Network;
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+use crate::encoder::{self, Encoder, Mode};
+use crate::front_end::FrontEnd;
+use crate::layers::{LayerNorm, Linear, parameter};
+
+/// The network from samples to the last encoder layer.
+#[derive(Debug)]
+pub struct Hubert {
+    pub front_end: FrontEnd,
+    norm: LayerNorm,
+    projection: Option<Linear>,
+    mask_embedding_d: Tensor,
+    pub encoder: Encoder,
+    input_dropout: f64,
+}
+
+/// What is hidden from the encoder; nothing by default.
+#[derive(Debug, Default)]
+pub struct Masks {
+    /// B × T `bool`: frames replaced by the mask embedding.
+    pub time_bt: Option<Tensor>,
+    /// B × D `bool`: channels set to zero in every frame of a row.
+    pub channel_bd: Option<Tensor>,
+}
+
+/// What a pass gives.
+#[derive(Debug)]
+pub struct Encoding {
+    /// B × T × D, after the final norm of pre-norm encoders.
+    pub output_btd: Tensor,
+    /// Mean square of the front-end's output, a scalar.
+    pub penalty: Tensor,
+}
+
+impl Hubert {
+    /// Registers the parameters below `path` and draws them from libtorch's CPU generator, which the caller has seeded.
+    pub fn new(path: &Path, network: &Network) -> Self {
+        let front_end = FrontEnd::new(&(path / "feature_extractor"), &network.front_end);
+        let (inner, width) = (front_end.width(), i64::from(network.encoder.width.get()));
+        let projection = path / "feature_projection";
+        Self {
+            norm: LayerNorm::new(&(&projection / "layer_norm"), inner),
+            projection: (inner != width).then(|| Linear::uniform(&(&projection / "projection"), inner, width)),
+            mask_embedding_d: parameter(path, "masked_spec_embed", &[width], Init::Uniform { lo: 0.0, up: 1.0 }),
+            encoder: Encoder::new(&(path / "encoder"), network),
+            front_end,
+            input_dropout: network.dropout.input.get(),
+        }
+    }
+
+    /// Number of encoder layers.
+    pub fn depth(&self) -> usize {
+        self.encoder.depth()
+    }
+
+    /// Encodes B × S samples. `lengths` are the samples of each row; `None` when no row is padded.
+    pub fn forward(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, masks: &Masks, mode: Mode) -> Encoding {
+        let features_btc = self.front_end.forward(wave_bs);
+        let penalty = features_btc.square().mean(Kind::Float);
+        let x_btd = self.project(&features_btc, masks, mode);
+        let padding_bt = padding(&x_btd, lengths);
+        Encoding { output_btd: self.encoder.forward(&x_btd, padding_bt.as_ref(), mode), penalty }
+    }
+
+    /// Layers 0 to `last`, each B × T × D, without masks and dropout: 0 is the input of the stack, the others are outputs of its
+    /// blocks before any final norm.
+    pub fn hidden_states(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, last: usize) -> Vec<Tensor> {
+        let x_btd = self.project(&self.front_end.forward(wave_bs), &Masks::default(), Mode::Evaluate);
+        let padding_bt = padding(&x_btd, lengths);
+        self.encoder.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
+    }
+
+    /// One layer as [`Hubert::hidden_states`] counts them; the layers above it are not computed.
+    pub fn layer(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, layer: usize) -> Tensor {
+        let x_btd = self.project(&self.front_end.forward(wave_bs), &Masks::default(), Mode::Evaluate);
+        let padding_bt = padding(&x_btd, lengths);
+        self.encoder.walk(&x_btd, padding_bt.as_ref(), Mode::Evaluate, layer, |_| ())
+    }
+
+    /// Takes the front-end out of training for good: its parameters get no gradient and its pass is not recorded.
+    pub fn freeze_front_end(&self) {
+        for parameter in self.front_end.parameters() {
+            let _ = parameter.set_requires_grad(false);
+        }
+    }
+
+    /// Scales the gradients of the front-end's parameters.
+    ///
+    /// Equals fairseq's `GradMultiply` at the front-end's output, as every path to these parameters goes through it, and leaves the
+    /// forward pass exact. Call once after each backward pass.
+    pub fn scale_front_end_gradients(&self, scale: f64) {
+        for parameter in self.front_end.parameters() {
+            let mut gradient = parameter.grad();
+            if scale != 1.0 && gradient.defined() {
+                let _ = gradient.g_mul_scalar_(scale);
+            }
+        }
+    }
+
+    fn project(&self, features_btc: &Tensor, masks: &Masks, mode: Mode) -> Tensor {
+        let mut x_btd = self.norm.forward(features_btc);
+        if let Some(projection) = &self.projection {
+            x_btd = projection.forward(&x_btd);
+        }
+        x_btd = mode.dropout(x_btd, self.input_dropout);
+        if let Some(time_bt) = &masks.time_bt {
+            x_btd = self.mask_embedding_d.where_self(&time_bt.unsqueeze(-1), &x_btd);
+        }
+        if let Some(channel_bd) = &masks.channel_bd {
+            x_btd = x_btd.masked_fill(&channel_bd.unsqueeze(1), 0.0);
+        }
+        x_btd
+    }
+}
+
+/// B × T, true at padding; `None` when every row is as long as the longest.
+fn padding(x_btd: &Tensor, lengths: Option<&[u64]>) -> Option<Tensor> {
+    let frames = x_btd.size()[1];
+    let lengths: Vec<u64> = lengths?.iter().map(|&samples| arithmetic::frames(samples)).collect();
+    let padded = lengths.iter().any(|&length| (length as i64) < frames);
+    padded.then(|| encoder::padding(&lengths, frames, x_btd.device()))
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::network::{FrontEnd as FrontEndSettings, FrontEndNorm, LayerNormPlacement};
+    use reprise_spec::training;
+    use reprise_spec::values::{Clusters, Count};
+    use tch::nn::VarStore;
+    use tch::{Device, Tensor};
+
+    use super::*;
+    use crate::head::Head;
+
+    fn count(value: u64) -> Count {
+        Count::try_from(value).unwrap()
+    }
+
+    fn nano() -> Network {
+        let mut network = Network::default();
+        if let FrontEndSettings::Wave(wave) = &mut network.front_end {
+            wave.channels = count(8);
+        }
+        network.encoder.layers = count(2);
+        network.encoder.width = count(16);
+        network.encoder.heads = count(2);
+        network.encoder.feed_forward = count(32);
+        network.encoder.positional.groups = count(4);
+        network
+    }
+
+    fn parameters(network: &Network, head: Option<u64>) -> i64 {
+        let store = VarStore::new(Device::Cpu);
+        let _hubert = Hubert::new(&store.root(), network);
+        let head = head.map(|dimension| {
+            let settings = training::Head { dimension: count(dimension), ..training::Head::default() };
+            Head::new(&store.root(), network, &settings, Clusters::try_from(504).unwrap())
+        });
+        drop(head);
+        store.variables().values().map(|parameter| parameter.numel() as i64).sum()
+    }
+
+    /// hubert.md section 0.
+    #[test]
+    fn base_has_the_published_number_of_parameters() {
+        assert_eq!(parameters(&Network::default(), None), 94_371_712);
+        assert_eq!(parameters(&Network::default(), Some(256)), 94_697_600);
+    }
+
+    /// hubert.md section 0; the shapes of LARGE with one layer instead of 24, and what the other 23 would add.
+    #[test]
+    fn large_has_the_published_number_of_parameters() {
+        let mut network = Network::default();
+        if let FrontEndSettings::Wave(wave) = &mut network.front_end {
+            wave.norm = FrontEndNorm::Layer;
+        }
+        let encoder = &mut network.encoder;
+        (encoder.width, encoder.heads, encoder.feed_forward) = (count(1024), count(16), count(4096));
+        encoder.norm = LayerNormPlacement::Pre;
+        encoder.layers = count(1);
+        let one = parameters(&network, None);
+        network.encoder.layers = count(2);
+        let two = parameters(&network, None);
+        assert_eq!(one + 23 * (two - one), 315_435_136);
+    }
+
+    /// tch renames a parameter that is registered twice; the names are Hugging Face's (hubert.md section 7.1).
+    #[test]
+    fn parameters_bear_the_names_of_hugging_face() {
+        let store = VarStore::new(Device::Cpu);
+        let _hubert = Hubert::new(&store.root(), &nano());
+        let mut names: Vec<_> =
+            store.variables().into_iter().map(|(name, tensor)| format!("{name} {:?}", tensor.size())).collect();
+        names.sort();
+        insta::assert_snapshot!(names.join("\n"));
+    }
+
+    #[test]
+    fn hidden_states_end_with_what_a_pass_gives_and_stop_early() {
+        tch::manual_seed(1);
+        let store = VarStore::new(Device::Cpu);
+        let hubert = Hubert::new(&store.root(), &nano());
+        let wave_bs = Tensor::randn([2, 8_000], (Kind::Float, Device::Cpu));
+        let states = hubert.hidden_states(&wave_bs, None, 2);
+        assert_eq!(states.len(), 3);
+        assert_eq!(states[2].size(), [2, arithmetic::frames(8_000) as i64, 16]);
+        let output_btd = hubert.forward(&wave_bs, None, &Masks::default(), Mode::Evaluate).output_btd;
+        assert!(output_btd.equal(&states[2]));
+        for (layer, state) in states.iter().enumerate() {
+            assert!(hubert.layer(&wave_bs, None, layer).equal(state));
+        }
+    }
+
+    /// Holds for layer norm; group norm's statistics run over the padding too, here and in the references.
+    #[test]
+    fn padding_changes_no_frame_of_a_layer_norm_front_end() {
+        tch::manual_seed(2);
+        let mut network = nano();
+        if let FrontEndSettings::Wave(wave) = &mut network.front_end {
+            wave.norm = FrontEndNorm::Layer;
+        }
+        let store = VarStore::new(Device::Cpu);
+        let hubert = Hubert::new(&store.root(), &network);
+        let wave_bs = Tensor::randn([1, 9_001], (Kind::Float, Device::Cpu));
+        let alone = hubert.hidden_states(&wave_bs, None, 2).remove(2);
+        let padded = Tensor::cat(
+            &[wave_bs.constant_pad_nd([0, 4_000]), Tensor::randn([1, 13_001], (Kind::Float, Device::Cpu))],
+            0,
+        );
+        let among = hubert.hidden_states(&padded, Some(&[9_001, 13_001]), 2).remove(2);
+        let among = among.narrow(0, 0, 1).narrow(1, 0, alone.size()[1]);
+        assert!((among - alone).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn skipped_layers_and_a_frozen_front_end_get_no_gradient() {
+        tch::manual_seed(3);
+        let store = VarStore::new(Device::Cpu);
+        let hubert = Hubert::new(&store.root(), &nano());
+        hubert.freeze_front_end();
+        let wave_bs = Tensor::randn([1, 8_000], (Kind::Float, Device::Cpu));
+        let mode = Mode::Train { skipped: &[true, false] };
+        hubert.forward(&wave_bs, None, &Masks::default(), mode).output_btd.square().sum(Kind::Float).backward();
+        for (name, parameter) in store.variables() {
+            let idle = name.contains("feature_extractor") || name.contains("layers.0.") || name == "masked_spec_embed";
+            assert_eq!(parameter.grad().defined(), !idle, "{name}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// What tch lacks, in plain C: every function returns null, or the text of an exception that the caller frees.
+// Headers are narrow on purpose: the whole of ATen takes minutes to compile.
+
+#include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_fused_adamw.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <vector>
+
+namespace {
+
+char *copy(const char *text) {
+    char *out = static_cast<char *>(std::malloc(std::strlen(text) + 1));
+    if (out != nullptr) std::strcpy(out, text);
+    return out;
+}
+
+template <typename F> char *guarded(F body) {
+    try {
+        body();
+        return nullptr;
+    } catch (const std::exception &error) {
+        return copy(error.what());
+    } catch (...) {
+        return copy("an unknown C++ exception");
+    }
+}
+
+std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
+    std::vector<at::Tensor> out;
+    out.reserve(count);
+    for (size_t i = 0; i < count; i++) out.push_back(*tensors[i]);
+    return out;
+}
+
+} // namespace
+
+extern "C" {
+
+char *reprise_deterministic(bool on) {
+    return guarded([&] {
+        at::globalContext().setDeterministicAlgorithms(on, false);
+        at::globalContext().setDeterministicFillUninitializedMemory(false); // costs time and hides nothing here
+        at::globalContext().setDeterministicCuDNN(on);
+        at::globalContext().setBenchmarkCuDNN(!on);
+    });
+}
+
+char *reprise_flush_denormal(bool on, bool *done) {
+    return guarded([&] { *done = at::globalContext().setFlushDenormal(on); });
+}
+
+char *reprise_adamw(
+    at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *first, at::Tensor *const *second,
+    at::Tensor *const *steps, size_t count, double rate, double beta1, double beta2, double decay, double epsilon
+) {
+    return guarded([&] {
+        at::NoGradGuard no_grad;
+        at::_fused_adamw_(
+            list(parameters, count), list(gradients, count), list(first, count), list(second, count),
+            /*max_exp_avg_sqs=*/{}, list(steps, count), rate, beta1, beta2, decay, epsilon, /*amsgrad=*/false,
+            /*maximize=*/false
+        );
+    });
+}
+}

@@ -1,0 +1,98 @@
+//! What tch lacks of libtorch, from `shim.cpp`: determinism switches and the fused optimiser step.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use tch::Tensor;
+
+use crate::failure::StageError;
+
+unsafe extern "C" {
+    fn reprise_deterministic(on: bool) -> *mut c_char;
+    fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
+    fn reprise_adamw(
+        parameters: *const *mut c_void,
+        gradients: *const *mut c_void,
+        first: *const *mut c_void,
+        second: *const *mut c_void,
+        steps: *const *mut c_void,
+        count: usize,
+        rate: f64,
+        beta1: f64,
+        beta2: f64,
+        decay: f64,
+        epsilon: f64,
+    ) -> *mut c_char;
+    fn free(text: *mut c_void);
+}
+
+/// The exception that a function of `shim.cpp` returned.
+fn checked(error: *mut c_char) -> Result<(), StageError> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a non-null result is a NUL-terminated string from malloc that nobody else holds.
+    let text = unsafe {
+        let text = CStr::from_ptr(error).to_string_lossy().into_owned();
+        free(error.cast());
+        text
+    };
+    Err(StageError::Failed(format!("libtorch: {}", text.lines().next().unwrap_or_default())))
+}
+
+/// Makes libtorch refuse operations without a deterministic form, and cuDNN choose deterministic algorithms without trying them out.
+pub fn set_deterministic(on: bool) -> Result<(), StageError> {
+    // SAFETY: takes no pointers.
+    checked(unsafe { reprise_deterministic(on) })
+}
+
+/// Treats numbers below the smallest normal one as zero, which some CPUs need for speed; false where the CPU can't. Holds for the calling
+/// thread and threads started later.
+pub fn set_flush_denormal(on: bool) -> Result<bool, StageError> {
+    let mut done = false;
+    // SAFETY: `done` outlives the call.
+    checked(unsafe { reprise_flush_denormal(on, &raw mut done) })?;
+    Ok(done)
+}
+
+/// Parameters of one optimiser step, as `torch.optim.AdamW` names them.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub epsilon: f64,
+}
+
+/// One fused AdamW step in place. The five lists go together, one entry a parameter; `steps` are `f32` scalars that already count this step.
+pub fn adamw(
+    parameters: &[Tensor],
+    gradients: &[Tensor],
+    first: &[Tensor],
+    second: &[Tensor],
+    steps: &[Tensor],
+    settings: AdamW,
+) -> Result<(), StageError> {
+    let count = parameters.len();
+    assert!([gradients, first, second, steps].iter().all(|list| list.len() == count), "one entry a parameter");
+    let pointers =
+        |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|x| x.as_ptr().cast_mut().cast()).collect() };
+    let lists = [parameters, gradients, first, second, steps].map(pointers);
+    let AdamW { rate, beta1, beta2, weight_decay, epsilon } = settings;
+    // SAFETY: each list has `count` pointers to tensors that outlive the call; libtorch checks shapes and kinds itself.
+    checked(unsafe {
+        reprise_adamw(
+            lists[0].as_ptr(),
+            lists[1].as_ptr(),
+            lists[2].as_ptr(),
+            lists[3].as_ptr(),
+            lists[4].as_ptr(),
+            count,
+            rate,
+            beta1,
+            beta2,
+            weight_decay,
+            epsilon,
+        )
+    })
+}

@@ -1,0 +1,195 @@
+//! The whole `pretrain` stage on a few seconds of generated tones whose pitch is their unit.
+//!
+//! A program of its own, because libtorch's generator belongs to the process and other tests draw from it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use reprise_model::corpus::{Utterance, table};
+use reprise_model::kmeans::Centroids;
+use reprise_model::labels::{Codebook, LabelWriter, Units};
+use reprise_model::model_folder;
+use reprise_model::random::Draws;
+use reprise_model::report::Reporter;
+use reprise_model::stage::Work;
+use reprise_model::stage::pretrain::run;
+use reprise_model::tensors;
+use reprise_spec::arithmetic::frames;
+use reprise_spec::contract::{self, DataSource, Device, Input, Request};
+use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::stage::{PretrainStage, Role, Stage, UnitSource};
+use reprise_spec::values::SplitName;
+
+const UNITS: u64 = 4;
+
+/// A WAV file of 16-bit mono samples at 16 kHz.
+fn wav(samples: &[i16]) -> Vec<u8> {
+    let bytes = 2 * samples.len() as u32;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + bytes).to_le_bytes());
+    file.extend(b"WAVEfmt ");
+    file.extend(16u32.to_le_bytes());
+    file.extend([1u16, 1].iter().flat_map(|n| n.to_le_bytes()));
+    file.extend([16_000u32, 32_000].iter().flat_map(|n| n.to_le_bytes()));
+    file.extend([2u16, 16].iter().flat_map(|n| n.to_le_bytes()));
+    file.extend(b"data");
+    file.extend(bytes.to_le_bytes());
+    file.extend(samples.iter().flat_map(|n| n.to_le_bytes()));
+    file
+}
+
+/// Tones of 0.1 s in random order, and the unit of every 20 ms.
+fn speech(root: &Path, writer: &mut LabelWriter, split: &SplitName, count: usize) {
+    let folder = root.join(split.as_str());
+    fs::create_dir_all(&folder).unwrap();
+    let mut utterances = Vec::new();
+    for index in 0..count {
+        let id = format!("u{index}");
+        let mut draws = Draws::new(5, "tones", &[index as u64], split.as_str());
+        let samples = 12_000 + 1_111 * index as u64;
+        let tones: Vec<u64> = (0..samples / 1_600 + 1).map(|_| draws.below(UNITS)).collect();
+        let wave: Vec<i16> = (0..samples)
+            .map(|n| {
+                let pitch = 300.0 * (tones[(n / 1_600) as usize] + 1) as f64;
+                (9_000.0 * (n as f64 / 16_000.0 * pitch * std::f64::consts::TAU).sin()) as i16
+            })
+            .collect();
+        let labels: Vec<u16> = (0..frames(samples)).map(|t| tones[(t / 5) as usize] as u16).collect();
+        writer.push(split, &id, &labels);
+        let path = format!("{split}/{id}.wav");
+        fs::write(root.join(&path), wav(&wave)).unwrap();
+        utterances.push(Utterance { id, path, samples, speaker: "s".into(), transcript: None });
+    }
+    utterances.sort_by(|a, b| a.id.cmp(&b.id));
+    fs::write(folder.join("utterances.tsv"), table(&utterances)).unwrap();
+    fs::write(folder.join("corpus.json"), r#"{"transcribed":false,"conversion":"refuse"}"#).unwrap();
+}
+
+fn split(name: &str) -> SplitName {
+    SplitName::try_from(name.to_owned()).unwrap()
+}
+
+fn data(root: &Path) {
+    let mut writer = LabelWriter::default();
+    speech(root, &mut writer, &split("train"), 8);
+    speech(root, &mut writer, &split("dev"), 2);
+    let units = root.join("units");
+    fs::create_dir_all(&units).unwrap();
+    let about = Units { clusters: UNITS as u32, rate: 50, source: UnitSource::Layer(1u64.try_into().unwrap()) };
+    let centroids = Centroids::new(&tch::Tensor::zeros([UNITS as i64, 2], (tch::Kind::Float, tch::Device::Cpu)));
+    Codebook { units: about, centroids }.write(&units).unwrap();
+    writer.write(&units).unwrap();
+}
+
+fn settings(front_end: &str, steps: u64) -> PretrainStage {
+    let json = serde_json::json!({
+        "network": {
+            "front-end": serde_json::from_str::<serde_json::Value>(front_end).unwrap(),
+            "encoder": {"layers": 2, "width": 32, "heads": 2, "feed-forward": 64, "layer-drop": 0.2,
+                "positional": {"kernel": 16, "groups": 4}},
+        },
+        "pretraining": {
+            "masking": {"prob": 0.5, "length": 4},
+            "head": {"dimension": 16},
+            "loss": {"masked": 1.0, "unmasked": 0.5},
+            "schedule": {"peak": 0.005, "warm-up": 0.1},
+            "batching": {"seconds": 4.0, "longest": 1.0, "shortest": 0.5},
+            "validate-every": 7,
+        },
+        "clusters": UNITS,
+        "steps": steps,
+        "train-on": ["train"],
+        "validate-on": ["dev"],
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work {
+    let folder = root.join(name);
+    fs::create_dir_all(folder.join("out")).unwrap();
+    let input = |role: Role, path: PathBuf| Input { role, key: StageKey([0; 32]), digest: OutputDigest([0; 32]), path };
+    let request = Request {
+        contract: contract::VERSION,
+        key: StageKey([0; 32]),
+        stage: Stage::Pretrain(settings.clone()),
+        seed: Some(3),
+        inputs: vec![
+            input(Role::Corpus(split("train")), root.join("train")),
+            input(Role::Corpus(split("dev")), root.join("dev")),
+            input(Role::Units, root.join("units")),
+        ],
+        data: Some(DataSource { root: root.to_owned(), files: None }),
+        work: folder.clone(),
+        device: Device::Cpu,
+        threads: 2,
+        checkpoint_seconds: 0,
+        attempt,
+    };
+    let report = Reporter::open(File::create(folder.join("events")).unwrap(), &folder, attempt).unwrap();
+    Work { request, report, device: tch::Device::Cpu }
+}
+
+const WAVE: &str = r#"{"wave": {"channels": 16}}"#;
+const LOG_MEL: &str = r#"{"log-mel": {"bins": 16}}"#;
+
+/// libtorch's generator belongs to the process, and a run of these tests takes it for itself.
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn a_killed_run_continues_to_the_bit() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let settings = settings(WAVE, 12);
+    run(&settings, &mut work(folder.path(), "whole", &settings, 1)).unwrap();
+
+    // What a kill after step 11, in the middle of writing step 12, leaves behind.
+    let (whole, torn) = (folder.path().join("whole/checkpoints"), folder.path().join("torn/checkpoints"));
+    fs::create_dir_all(&torn).unwrap();
+    let name = |step: u64| format!("step-{step:012}.safetensors");
+    fs::copy(whole.join(name(11)), torn.join(name(11))).unwrap();
+    let last = fs::read(whole.join(name(12))).unwrap();
+    fs::write(torn.join(name(12)), &last[..last.len() / 2]).unwrap();
+    run(&settings, &mut work(folder.path(), "torn", &settings, 2)).unwrap();
+    for file in ["model.safetensors", "model.json", "validation.tsv"] {
+        let read = |run: &str| fs::read(folder.path().join(run).join("out").join(file)).unwrap();
+        if file.ends_with("safetensors") {
+            let tensors = |run: &str| tensors::read(&folder.path().join(run).join("out").join(file)).unwrap().tensors;
+            assert_eq!(tensors("whole"), tensors("torn"));
+        } else {
+            assert_eq!(read("whole"), read("torn"), "{file}");
+        }
+    }
+}
+
+#[test]
+fn tones_are_learnt_from_either_front_end() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    for (name, front_end) in [("wave", WAVE), ("log-mel", LOG_MEL)] {
+        let settings = settings(front_end, 60);
+        let scores = run(&settings, &mut work(folder.path(), name, &settings, 1)).unwrap();
+        let value = |name: &str| scores.iter().find(|score| score.name == name).unwrap().value;
+        assert!(value("unmasked-accuracy") > value("most-frequent-unit") + 0.1, "{name}: {scores:?}");
+        let (_store, hubert, about) =
+            model_folder::load(&folder.path().join(name).join("out"), tch::Device::Cpu).unwrap();
+        assert_eq!((hubert.depth(), about.network), (2, settings.network));
+    }
+}
+
+#[test]
+fn labels_of_other_audio_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let mut writer = LabelWriter::default();
+    for (split_name, count) in [("train", 8), ("dev", 2)] {
+        for index in 0..count {
+            writer.push(&split(split_name), &format!("u{index}"), &[0; 20]);
+        }
+    }
+    writer.write(&folder.path().join("units")).unwrap();
+    let settings = settings(LOG_MEL, 2);
+    let error = run(&settings, &mut work(folder.path(), "refused", &settings, 1)).unwrap_err();
+    insta::assert_snapshot!(error.to_string());
+}
