@@ -221,6 +221,16 @@ mod tests {
         let tables = Alignments::read(&bench.0.path().join("alignments/out")).unwrap();
         assert_eq!(tables.phones("7-1-a").unwrap()[1].end, 16_800);
         assert_eq!((tables.phones("7-1-b"), tables.words("7-1-a").unwrap().len()), (None, 2));
+
+        fs::remove_dir_all(bench.0.path().join("data/alignments")).unwrap();
+        let interval = |xmin, xmax, text| format!("intervals [1]:\nxmin = {xmin}\nxmax = {xmax}\ntext = \"{text}\"\n");
+        let tier = |name, intervals: &[String]| format!("item [1]:\nname = \"{name}\"\n{}", intervals.concat());
+        let phones = tier("phones", &[interval(0.0, 0.5, "AH0"), interval(0.6, 1.05, "N")]);
+        let words = tier("words", &[interval(0.0, 0.5, "one"), interval(0.5, 0.6, "")]);
+        let grid = format!("File type = \"ooTextFile\"\n{words}{phones}");
+        bench.add("alignments/textgrid/test/7-1-a.TextGrid", grid.as_bytes());
+        bench.alignments().unwrap();
+        assert_eq!(Alignments::read(&bench.0.path().join("alignments/out")).unwrap(), tables);
     }
 
     #[test]

@@ -5,13 +5,15 @@ use reprise_spec::stage::{FeatureKind, FeaturesStage, Role};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Utterance};
 use crate::failure::StageError;
 use crate::features::{LogMel, Mfcc};
 use crate::npy;
 
 /// Bins of log-mel features.
 const MEL_BINS: usize = 80;
+/// Utterances that are computed before they are written.
+const GROUP: usize = 64;
 
 /// What computes one kind of features.
 pub enum Extractor {
@@ -45,30 +47,75 @@ impl Extractor {
     }
 }
 
-/// Executes the stage. Each utterance is computed by itself, so that its numbers do not depend on its neighbours.
+/// Executes the stage.
+///
+/// Each utterance is computed by itself on one thread, so that its numbers depend neither on its neighbours nor on how many threads
+/// work side by side.
 pub fn run(settings: &FeaturesStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let dir = work.request.inputs.iter().find(|input| matches!(input.role, Role::Corpus(_)));
     let dir = &dir.ok_or_else(|| StageError::Failed("the request has no corpus".into()))?.path;
     let corpus = Corpus::read_once(dir, work.data_root()?)?;
-    let extractor = Extractor::new(settings.kind, work.device);
-    let mut file = npy::Writer::create(&work.output("features.npy"), Some(extractor.dimensions()))?;
+    let threads = work.request.threads.max(1);
+    let mut extractors: Vec<_> = (0..threads).map(|_| Extractor::new(settings.kind, work.device)).collect();
+    let dimensions = extractors[0].dimensions();
+    let mut file = npy::Writer::create(&work.output("features.npy"), Some(dimensions))?;
     let mut lengths = "id\tframes\n".to_owned();
-    for (index, utterance) in corpus.utterances.iter().enumerate() {
+    let (mut done, total) = (0, corpus.utterances.len() as u64);
+    for group in corpus.utterances.chunks(GROUP) {
         work.report.check_stop()?;
-        let wave_bs = Tensor::f_from_slice(&corpus.wave(utterance)?)?.f_to_device(work.device)?.unsqueeze(0);
-        let features_td = tch::no_grad(|| extractor.forward(&wave_bs)).squeeze_dim(0);
-        let frames = features_td.size()[0];
-        let features: Vec<f32> = Vec::try_from(features_td.to_device(Device::Cpu).to_kind(Kind::Float).reshape([-1]))?;
-        if let Some(at) = features.iter().position(|number| !number.is_finite()) {
-            let frame = at / extractor.dimensions();
-            return Err(StageError::Failed(format!("frame {frame} of {} is not finite", utterance.id)));
+        for (utterance, features) in group.iter().zip(side_by_side(&mut extractors, &corpus, group, work.device)) {
+            let features = features?;
+            file.write(&features)?;
+            lengths.push_str(&format!("{}\t{}\n", utterance.id, features.len() / dimensions));
         }
-        file.write(&features)?;
-        lengths.push_str(&format!("{}\t{frames}\n", utterance.id));
-        work.report.progress(index as u64 + 1, corpus.utterances.len() as u64, "utterances", &utterance.id);
+        done += group.len() as u64;
+        work.report.progress(done, total, "utterances", "");
     }
     let frames = file.finish()?;
     work.write("utterances.tsv", lengths.as_bytes())?;
     let score = |name: &str, value: f64| Score { name: name.into(), value, interval: None };
-    Ok(vec![score("frames", frames as f64), score("dimensions", extractor.dimensions() as f64)])
+    Ok(vec![score("frames", frames as f64), score("dimensions", dimensions as f64)])
+}
+
+/// The features of each utterance of a group, with one thread for each extractor.
+fn side_by_side(
+    extractors: &mut [Extractor],
+    corpus: &Corpus,
+    group: &[Utterance],
+    device: Device,
+) -> Vec<Result<Vec<f32>, StageError>> {
+    let threads = extractors.len();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = extractors
+            .iter_mut()
+            .enumerate()
+            .map(|(worker, extractor)| {
+                scope.spawn(move || {
+                    tch::set_num_threads(1);
+                    let mine = group.iter().skip(worker).step_by(threads);
+                    mine.map(|utterance| features(extractor, corpus, utterance, device)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let mut parts: Vec<_> = workers.into_iter().map(|w| w.join().unwrap_or_default().into_iter()).collect();
+        let lost = || Err(StageError::Failed("a thread that computed features panicked".into()));
+        (0..group.len()).map(|index| parts[index % threads].next().unwrap_or_else(lost)).collect()
+    })
+}
+
+/// All frames of one utterance, one after the other.
+fn features(
+    extractor: &Extractor,
+    corpus: &Corpus,
+    utterance: &Utterance,
+    device: Device,
+) -> Result<Vec<f32>, StageError> {
+    let wave_bs = Tensor::f_from_slice(&corpus.wave(utterance)?)?.f_to_device(device)?.unsqueeze(0);
+    let features_btd = tch::no_grad(|| extractor.forward(&wave_bs)).to_device(Device::Cpu);
+    let features: Vec<f32> = Vec::try_from(features_btd.to_kind(Kind::Float).reshape([-1]))?;
+    if let Some(at) = features.iter().position(|number| !number.is_finite()) {
+        let frame = at / extractor.dimensions();
+        return Err(StageError::Failed(format!("frame {frame} of {} is not finite", utterance.id)));
+    }
+    Ok(features)
 }
