@@ -34,15 +34,17 @@ pub struct GitState {
 }
 
 impl Provenance {
-    /// For an experiment file in `folder`.
-    pub fn of(folder: &Path) -> Self {
-        Self { build: BUILD.into(), experiment: GitState::of(folder) }
+    /// For an experiment file, or a folder of them.
+    pub fn of(experiment: &Path) -> Self {
+        Self { build: BUILD.into(), experiment: GitState::of(experiment) }
     }
 }
 
 impl GitState {
-    /// The repository that holds `folder`; `None` outside one, and when it can't be read.
-    pub fn of(folder: &Path) -> Option<Self> {
+    /// The repository that holds a file or folder; `None` outside one, and when it can't be read.
+    pub fn of(path: &Path) -> Option<Self> {
+        let path = path.canonicalize().ok()?;
+        let folder = if path.is_dir() { &path } else { path.parent()? };
         let repository = Repository::discover(folder).ok()?;
         let head = repository.head().ok();
         let commit = head.as_ref().and_then(|head| head.peel_to_commit().ok()).map(|commit| commit.id().to_string());
@@ -75,6 +77,6 @@ mod tests {
         assert_eq!((state.commit, state.dirty), (Some(commit.to_string()), false));
         assert!(state.branch.is_some());
         std::fs::write(temp.path().join("a"), "b").unwrap();
-        assert!(GitState::of(temp.path()).unwrap().dirty);
+        assert!(GitState::of(&temp.path().join("a")).unwrap().dirty);
     }
 }

@@ -153,7 +153,9 @@ impl Store {
                 .tempfile_in(&folder)
                 .map_err(|error| StoreError::io("write below", &folder, error))?;
         }
-        Ok(())
+        // A store never makes the repository that it lies in dirty.
+        let ignore = self.root.join(".gitignore");
+        if ignore.exists() { Ok(()) } else { files::write(&ignore, b"*\n") }
     }
 
     /// The folder of everything that was made under a key.
@@ -242,3 +244,6 @@ fn is_output_name(name: &str) -> bool {
     let (digest, count) = name.split_once('-').unwrap_or((name, "2"));
     digest.len() == 12 && digest.bytes().all(|b| b.is_ascii_hexdigit()) && count.parse::<u32>().is_ok()
 }
+
+#[cfg(test)]
+mod tests;

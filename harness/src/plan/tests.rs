@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use reprise_spec::canon;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::*;
+use super::{ContentDigest, Contents, Experiment, Node, Part, Plan, PlanError, SplitName, Stage, splits_needed};
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {
@@ -134,7 +136,7 @@ fn parts_that_do_not_fit_are_refused() {
 }
 
 /// Lists of splits, possibly empty, possibly with the same split in several of them.
-fn splits(least: usize) -> impl Strategy<Value = Vec<String>> {
+fn splits(least: usize) -> impl proptest::strategy::Strategy<Value = Vec<String>> {
     proptest::sample::subsequence(vec!["a", "b/clean", "c"], least..=3)
         .prop_map(|splits| splits.into_iter().map(String::from).collect())
 }
