@@ -9,7 +9,7 @@ use reprise_spec::contract::{Device, Failure, Level, Score};
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use thiserror::Error;
 
-use crate::data::{CorpusFiles, DataError, Hasher};
+use crate::data::{CorpusFiles, DataError, Hasher, Hashing};
 use crate::interrupt::Interrupt;
 use crate::lease::{self, Claim, Owner, Watch};
 use crate::plan::{Edge, Node, Plan};
@@ -70,6 +70,8 @@ pub struct Machine {
 /// What an observer of a run is told, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening<'a> {
+    /// Files of committed lists are compared with the corpus on disk.
+    Comparing(Hashing),
     /// The stage's output is in the store. `number` counts the run's stages from 1 to `total`.
     Reused {
         number: usize,
@@ -199,7 +201,8 @@ pub fn execute(
     let stages = keyed(job, &nodes)?;
     if job.corpus.root.is_some() {
         let cache = job.machine.cache.clone();
-        job.corpus.check(&mut Hasher::new(cache, job.machine.verify_data, &mut |_| {}))?;
+        let mut progress = |hashing| observe(Happening::Comparing(hashing));
+        job.corpus.check(&mut Hasher::new(cache, job.machine.verify_data, &mut progress))?;
     }
     if let Some(record) = unchanged(job, &nodes)? {
         for (number, stage) in (1..).zip(&record.stages) {
