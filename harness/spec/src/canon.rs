@@ -65,7 +65,15 @@ pub enum CanonError {
 /// When [`try_bytes`] fails. No type of this crate makes it fail: their numbers are finite by construction, their map keys are texts,
 /// and none nests one option in another.
 pub fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    try_bytes(value).expect("the types of this crate have canonical bytes")
+    of(value).to_bytes()
+}
+
+/// The tree of a value made of this crate's types.
+///
+/// # Panics
+/// As [`bytes`], which is to say never for these types.
+pub fn of<T: Serialize>(value: &T) -> Canon {
+    tree(value).expect("the types of this crate have canonical bytes")
 }
 
 /// The canonical bytes of any value.

@@ -10,6 +10,7 @@ use crate::values::{Count, Fraction, SplitName};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Decoding {
+    /// How the intervals are drawn.
     pub bootstrap: Bootstrap,
 }
 
@@ -17,6 +18,7 @@ pub struct Decoding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Bootstrap {
+    /// Resamples.
     pub draws: Count,
     /// Share of the draws that the interval holds.
     pub level: Fraction,

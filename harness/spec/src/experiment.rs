@@ -1,14 +1,18 @@
 //! The experiment: one question, and all that is needed to answer it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::Corpus;
+use crate::canon;
+use crate::corpus::{Conversion, Corpus};
 use crate::evaluation::{Decoding, Probing};
+use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;
 use crate::strategy::{Clustering, Strategy};
 use crate::training::{Finetuning, Pretraining};
-use crate::values::Name;
+use crate::values::{Name, RelativePath, SplitName};
 
 /// One experiment, with every default filled in.
 ///
@@ -16,6 +20,7 @@ use crate::values::Name;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Experiment {
+    /// The version of the language that the file is written in.
     pub version: Version,
     /// For people and listings. Never part of the identity.
     pub name: Name,
@@ -24,22 +29,165 @@ pub struct Experiment {
     /// For people. Never part of the identity.
     #[serde(default)]
     pub notes: String,
+    /// Which speech is used, and for what.
     pub corpus: Corpus,
+    /// The network.
     #[serde(default)]
     pub model: Network,
+    /// How every iteration is pretrained.
     #[serde(default)]
     pub pretraining: Pretraining,
+    /// How codebooks are fitted.
     #[serde(default)]
     pub clustering: Clustering,
+    /// The iterations, and what each predicts.
     pub strategy: Strategy,
+    /// How a CTC model is made of the pretrained one; done when `corpus.finetune` names a split.
     #[serde(default)]
     pub finetuning: Finetuning,
+    /// How the splits of `corpus.test` are decoded and scored.
     #[serde(default)]
     pub decoding: Decoding,
+    /// What is measured on trained things without changing them.
     #[serde(default)]
     pub probing: Probing,
-    /// One run a seed.
+    /// One run a seed; their order says nothing.
     pub seeds: Vec<u64>,
+}
+
+/// What an experiment is, once what is said to people is left out.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Meaning<'a> {
+    version: Version,
+    corpus: &'a Corpus,
+    model: &'a Network,
+    pretraining: &'a Pretraining,
+    clustering: &'a Clustering,
+    strategy: &'a Strategy,
+    finetuning: &'a Finetuning,
+    decoding: &'a Decoding,
+    probing: &'a Probing,
+    seeds: Vec<u64>,
+}
+
+/// What a variant is: the setting that one run executes with one seed.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Setting<'a> {
+    version: Version,
+    corpus: Use<'a>,
+    model: &'a Network,
+    pretraining: &'a Pretraining,
+    clustering: &'a Clustering,
+    strategy: &'a Strategy,
+    finetuning: &'a Finetuning,
+    decoding: &'a Decoding,
+    probing: &'a Probing,
+}
+
+/// How a corpus is used. Its name is how it is found; what it is, the keys of the `corpus` stages say.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Use<'a> {
+    pretrain: &'a [SplitName],
+    finetune: &'a [SplitName],
+    validate: &'a [SplitName],
+    test: &'a [SplitName],
+    untranscribed: &'a [SplitName],
+    lists: &'a BTreeMap<SplitName, RelativePath>,
+    conversion: Conversion,
+    exclude_at_most: u32,
+}
+
+impl Experiment {
+    /// The tree that [`Experiment::spec_hash`] is taken of: everything except `name`, `question` and `notes`, seeds sorted.
+    pub fn meaning(&self) -> canon::Canon {
+        let Experiment {
+            version,
+            name: _,
+            question: _,
+            notes: _,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            strategy,
+            finetuning,
+            decoding,
+            probing,
+            seeds,
+        } = self;
+        let mut seeds = seeds.clone();
+        seeds.sort_unstable();
+        let version = *version;
+        canon::of(&Meaning {
+            version,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            strategy,
+            finetuning,
+            decoding,
+            probing,
+            seeds,
+        })
+    }
+
+    /// The tree that [`Experiment::variant_hash`] is taken of: [`Experiment::meaning`] without `seeds` and without the corpus' name.
+    pub fn setting(&self) -> canon::Canon {
+        let Experiment {
+            version,
+            name: _,
+            question: _,
+            notes: _,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            strategy,
+            finetuning,
+            decoding,
+            probing,
+            seeds: _,
+        } = self;
+        let Corpus {
+            name: _,
+            pretrain,
+            finetune,
+            validate,
+            test,
+            untranscribed,
+            lists,
+            conversion,
+            exclude_at_most,
+        } = corpus;
+        let (version, conversion, exclude_at_most) = (*version, *conversion, *exclude_at_most);
+        let corpus =
+            Use { pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most };
+        canon::of(&Setting {
+            version,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            strategy,
+            finetuning,
+            decoding,
+            probing,
+        })
+    }
+
+    /// The identity of the whole experiment.
+    pub fn spec_hash(&self) -> SpecHash {
+        SpecHash(sha256(&[b"reprise experiment 1", &self.meaning().to_bytes()]))
+    }
+
+    /// The identity of what one run executes, whatever its seed.
+    pub fn variant_hash(&self) -> VariantHash {
+        VariantHash(sha256(&[b"reprise variant 1", &self.setting().to_bytes()]))
+    }
 }
 
 /// The version of the language that a file is written in.

@@ -5,6 +5,7 @@
 
 pub mod arithmetic;
 pub mod canon;
+pub mod check;
 pub mod contract;
 pub mod corpus;
 pub mod evaluation;
@@ -12,6 +13,11 @@ pub mod experiment;
 pub mod identity;
 pub mod metrics;
 pub mod network;
+pub mod node;
+pub mod problem;
+pub mod read;
+pub mod schema;
+pub mod source;
 pub mod stage;
 pub mod strategy;
 pub mod training;

@@ -9,8 +9,11 @@ use crate::values::{Count, Fraction, Weight};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Network {
+    /// What turns samples into frames.
     pub front_end: FrontEnd,
+    /// The Transformer above it.
     pub encoder: Encoder,
+    /// Dropout while pretraining.
     pub dropout: Dropout,
 }
 
@@ -38,10 +41,15 @@ pub enum FrontEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct WaveFrontEnd {
+    /// Channels of every convolution (512 in all published sizes).
     pub channels: Count,
+    /// Samples or steps that each convolution covers, first to last.
     pub kernels: Vec<Count>,
+    /// Steps that each convolution moves, first to last.
     pub strides: Vec<Count>,
+    /// Where the convolutions are normalised.
     pub norm: FrontEndNorm,
+    /// Whether the convolutions have a bias (they have none in published HuBERT).
     pub bias: bool,
     /// Whether each utterance is brought to zero mean and unit variance before it is cropped (LARGE and X-LARGE).
     pub normalise_waveform: bool,
@@ -94,11 +102,17 @@ impl Default for LogMelFrontEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Encoder {
+    /// Blocks (BASE 12, LARGE 24, X-LARGE 48).
     pub layers: Count,
+    /// Dimensions of a frame between blocks (BASE 768, LARGE 1024, X-LARGE 1280).
     pub width: Count,
+    /// Attention heads; they divide the width (BASE 12, else 16).
     pub heads: Count,
+    /// Dimensions inside the feed-forward block (four times the width as published).
     pub feed_forward: Count,
+    /// Where a block normalises.
     pub norm: LayerNormPlacement,
+    /// The convolution that gives positions.
     pub positional: PositionalConvolution,
     /// Probability that a layer is skipped in a training step.
     pub layer_drop: Fraction,
@@ -130,7 +144,9 @@ pub enum LayerNormPlacement {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PositionalConvolution {
+    /// Frames that it covers (128 as published).
     pub kernel: Count,
+    /// Groups of channels that it keeps apart; they divide the width (16 as published).
     pub groups: Count,
 }
 

@@ -20,6 +20,7 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Baseline {
+    /// First to last; the first predicts units of acoustic features.
     pub iterations: Vec<Iteration>,
 }
 
@@ -27,6 +28,7 @@ pub struct Baseline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Iteration {
+    /// What is predicted.
     pub targets: Targets,
     /// Optimiser steps; the learning-rate schedule spans exactly these.
     pub steps: Steps,
@@ -48,6 +50,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FeatureTargets {
+    /// Clusters of the codebook.
     pub clusters: Clusters,
     /// Share of the utterances that the codebook is fitted on.
     #[serde(default = "all")]
@@ -60,6 +63,7 @@ pub struct FeatureTargets {
 pub struct LayerTargets {
     /// The layer that is clustered: 0 is the input of the Transformer stack, 1… are block outputs, never after a final norm.
     pub height: Height,
+    /// Clusters of the codebook.
     pub clusters: Clusters,
     /// Share of the utterances that the codebook is fitted on.
     #[serde(default = "all")]
@@ -74,6 +78,7 @@ fn all() -> Fraction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Clustering {
+    /// How k-means descends from its start.
     pub algorithm: Algorithm,
     /// k-means++ starts; the best of them on held-out frames is optimised further.
     pub starts: Count,

@@ -10,11 +10,17 @@ use crate::values::{Count, Fraction, Positive, Seconds, Steps, Weight};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Pretraining {
+    /// Which frames are hidden from the encoder.
     pub masking: SpanMasking,
+    /// How frames are scored against units.
     pub head: Head,
+    /// Which frames count how much.
     pub loss: LossWeights,
+    /// What turns gradients into steps.
     pub optimiser: Adam,
+    /// The learning rate over an iteration.
     pub schedule: LinearSchedule,
+    /// How utterances become batches.
     pub batching: Batching,
     /// Steps between two validations; the last step is always validated.
     pub validate_every: Count,
@@ -64,7 +70,9 @@ impl Default for SpanMasking {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Head {
+    /// Dimensions of the projected frame and of a unit's embedding (BASE 256, LARGE 768, X-LARGE 1024).
     pub dimension: Count,
+    /// What cosines are divided by (0.1 as published).
     pub temperature: Positive,
 }
 
@@ -78,7 +86,9 @@ impl Default for Head {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LossWeights {
+    /// Of masked frames (1 as published).
     pub masked: Weight,
+    /// Of frames that aren't masked (0 as published).
     pub unmasked: Weight,
 }
 
@@ -92,9 +102,13 @@ impl Default for LossWeights {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Adam {
+    /// Decay of the running mean of gradients.
     pub beta1: Fraction,
+    /// Decay of the running mean of squared gradients.
     pub beta2: Fraction,
+    /// Added to the root of the second, outside the bias correction.
     pub epsilon: Positive,
+    /// Share of every parameter taken off a step, times the learning rate.
     pub weight_decay: Weight,
     /// Largest norm of the gradient; absent means that it is not clipped.
     pub clip: Option<Positive>,
@@ -116,6 +130,7 @@ impl Default for Adam {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LinearSchedule {
+    /// The highest learning rate.
     pub peak: Positive,
     /// Share of the iteration's steps that warm up.
     pub warm_up: Fraction,
@@ -162,18 +177,23 @@ pub enum Lengths {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Finetuning {
+    /// Optimiser steps.
     pub steps: Steps,
     /// First steps in which only the output layer learns.
     pub freeze_steps: Steps,
     /// Whether the front-end keeps its pretrained weights for good.
     pub freeze_front_end: bool,
+    /// The learning rate over the steps.
     pub schedule: TriStage,
+    /// What turns gradients into steps.
     pub optimiser: Adam,
     /// Masks over time, drawn anew for every utterance and epoch.
     pub time_masking: SpanMasking,
     /// Masks over channels, shared over time.
     pub channel_masking: SpanMasking,
+    /// Dropout in place of the network's own.
     pub dropout: FinetuningDropout,
+    /// Probability that a layer is skipped in a training step.
     pub layer_drop: Fraction,
     /// Most audio in one batch, counted as utterances × longest; nothing is cropped.
     pub batch_seconds: Seconds,
@@ -203,9 +223,13 @@ impl Default for Finetuning {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FinetuningDropout {
+    /// After attention, after the feed-forward block, and before the first layer.
     pub residual: Fraction,
+    /// On the attention weights.
     pub attention: Fraction,
+    /// Inside the feed-forward block.
     pub activation: Fraction,
+    /// On the projected features, before masking.
     pub input: Fraction,
     /// Before the output layer.
     pub r#final: Fraction,
@@ -222,12 +246,15 @@ impl Default for FinetuningDropout {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TriStage {
+    /// The highest learning rate.
     pub peak: Positive,
     /// Share of the steps that warm up.
     pub warm_up: Fraction,
     /// Share of the steps at the peak; what is left decays.
     pub hold: Fraction,
+    /// Where the warm-up starts, as a share of the peak.
     pub start: Positive,
+    /// Where the decay ends, as a share of the peak.
     pub end: Positive,
 }
 
