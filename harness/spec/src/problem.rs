@@ -46,6 +46,9 @@ impl fmt::Display for Location {
     }
 }
 
+/// Characters of a message; what quotes a hostile value is cut.
+const LONGEST_MESSAGE: usize = 400;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -63,7 +66,11 @@ impl Problem {
     /// A problem at one place.
     pub fn new(at: Location, message: impl Into<String>) -> Self {
         let source = NamedSource::new(&at.file.name, at.file.text.clone());
-        Self { message: message.into(), help: None, at, label: "here".into(), also: Vec::new(), source }
+        let mut message: String = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.replace_range(cut.., "…");
+        }
+        Self { message, help: None, at, label: "here".into(), also: Vec::new(), source }
     }
 
     /// What the place is called in the excerpt.

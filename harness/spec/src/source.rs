@@ -43,6 +43,10 @@ fn too_large(bytes: usize) -> String {
     format!("the file has {bytes} bytes; an experiment has at most {MOST_BYTES}")
 }
 
+fn too_deep(at: Location) -> Problem {
+    Problem::new(at, format!("lists and maps nest more than {DEEPEST} levels deep"))
+}
+
 /// Parses one file, whose root must be a map.
 ///
 /// # Errors
@@ -119,6 +123,9 @@ impl<'a> Reader<'a> {
 
     fn syntax(&self, error: &ScanError) -> Problem {
         let at = self.location(Span::empty(*error.marker()));
+        if error.info() == "recursion limit exceeded" {
+            return too_deep(at); // the parser's own limit on lists and maps that open without an event between them
+        }
         let line = self.file.text[..at.offset].rsplit('\n').next().unwrap_or_default();
         let tab = line.contains('\t') || self.file.text[at.offset..].starts_with('\t') || error.info().contains("tab");
         let problem = Problem::new(at, format!("this isn't YAML: {}", error.info()));
@@ -152,7 +159,7 @@ impl<'a> Reader<'a> {
             return self.stop(Problem::new(at, format!("the file has more than {MOST_NODES} values")));
         }
         if depth >= DEEPEST && matches!(event, Event::SequenceStart(..) | Event::MappingStart(..)) {
-            return self.stop(Problem::new(at, format!("lists and maps nest more than {DEEPEST} levels deep")));
+            return self.stop(too_deep(at));
         }
         if let Event::Scalar(_, _, anchor, tag) = &event {
             self.bare(&at, *anchor, tag.is_some())?;

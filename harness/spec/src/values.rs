@@ -152,14 +152,15 @@ fn check_name(value: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{value:?} is not a name: use at most 64 ASCII letters, digits, `-`, `_` and `.`, starting with a letter or digit"
+            "{:?} is not a name: use at most 64 ASCII letters, digits, `-`, `_` and `.`, starting with a letter or digit",
+            start(value)
         ))
     }
 }
 
 fn check_split(value: &str) -> Result<(), String> {
     value.split('/').try_for_each(check_name).map_err(|_| {
-        format!("{value:?} is not a split: use names of letters, digits, `-`, `_` and `.`, with `/` between them")
+        format!("{:?} is not a split: use names of letters, digits, `-`, `_` and `.`, with `/` between them", start(value))
     })
 }
 
@@ -170,9 +171,15 @@ fn check_path(value: &str) -> Result<(), String> {
         || value.chars().any(|c| c.is_control() || c == '\\');
     if bad {
         Err(format!(
-            "{value:?} is not a relative path: use `/` between its parts, and start neither with `/` nor at a drive"
+            "{:?} is not a relative path: use `/` between its parts, and start neither with `/` nor at a drive",
+            start(value)
         ))
     } else {
         Ok(())
     }
+}
+
+/// As much of a value as a message shows.
+fn start(value: &str) -> String {
+    value.chars().take(80).collect()
 }

@@ -72,7 +72,7 @@ fn pretraining() -> impl Strategy<Value = Value> {
 
 /// An experiment of every shape that the language has.
 pub fn experiments() -> impl Strategy<Value = Experiment> {
-    let texts = ("[a-z][a-z0-9-]{0,20}", any::<String>(), any::<String>());
+    let texts = ("[a-z][a-z0-9-]{0,20}", "[\\PC\n\t]{0,30}", "[\\PC\n\t]{0,30}");
     let probing = proptest::option::of((splits(), count()));
     let seeds = proptest::collection::vec(any::<u64>(), 0..5);
     (texts, corpus(), model(), pretraining(), strategy(), probing, seeds).prop_map(

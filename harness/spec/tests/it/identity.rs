@@ -52,8 +52,8 @@ fn seeds_and_the_name_of_the_corpus_are_the_experiments_and_not_the_variants() {
 fn changed(value: &Value, path: &str, root: &Value, pointer: &str, found: &mut Vec<(String, Value)>) {
     let other = match value {
         Value::Bool(value) => Some(json!(!value)),
-        Value::Number(number) if number.is_f64() => Some(json!(number.as_f64().unwrap() / 2.0 + 0.25)),
-        Value::Number(number) => Some(json!(number.as_u64().unwrap() + 1)),
+        Value::Number(number) if number.is_f64() => Some(json!(number.as_f64().unwrap() / 2.0 + 0.3)),
+        Value::Number(number) => Some(json!(number.as_u64().unwrap() ^ 1)),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 changed(item, &format!("{path}[{index}]"), root, &format!("{pointer}/{index}"), found);
@@ -110,7 +110,7 @@ fn shuffled(value: serde_yaml::Value, by: usize) -> serde_yaml::Value {
     }
 }
 
-/// YAML as a person would write it: variants as maps, absent options left out.
+/// YAML in its JSON form (the writer of `serde_yaml` follows YAML 1.1, where U+2028 breaks a line): variants as maps, absent options left out.
 fn yaml(experiment: &Experiment, by: usize) -> String {
     fn present(value: Value) -> Value {
         match value {
@@ -122,7 +122,7 @@ fn yaml(experiment: &Experiment, by: usize) -> String {
         }
     }
     let value = present(serde_json::to_value(experiment).unwrap());
-    serde_yaml::to_string(&shuffled(serde_yaml::to_value(value).unwrap(), by)).unwrap()
+    serde_json::to_string(&shuffled(serde_yaml::to_value(value).unwrap(), by)).unwrap()
 }
 
 /// Reads without the rules about several values, which random experiments break.

@@ -77,7 +77,7 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
 
 #[test]
 fn positions_count_characters_and_survive_other_line_ends() {
-    let text = "version: 1\r\nquestion: Ünïcödé 语\r\nname: ['ö', x: 1, x: 2]\r\n";
+    let text = "version: 1\r\nquestion: Ünïcödé 语\r\nname: ['ö', {x: 1, x: 2}]\r\n";
     let errors = experiment("a.yaml", text, &mut |_| Err(LoadError::Missing)).unwrap_err();
     assert_eq!((errors.plain()[0].line, errors.plain()[0].column), (3, 20), "{:?}", errors.plain());
 }
