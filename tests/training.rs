@@ -20,6 +20,9 @@ use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainStage, Role, Stage, UnitSource};
 use reprise_spec::values::SplitName;
 
+#[path = "training/finetune.rs"]
+mod finetune;
+
 const UNITS: u64 = 4;
 
 /// A WAV file of 16-bit mono samples at 16 kHz.

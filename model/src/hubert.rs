@@ -71,6 +71,15 @@ impl Hubert {
         Encoding { output_btd: self.encoder.forward(&x_btd, padding_bt.as_ref(), mode), penalty }
     }
 
+    /// Encodes B × T × C front-end frames to B × T × D. `lengths` are the frames of each row; the others are padding.
+    pub fn encode(&self, features_btc: &Tensor, lengths: &[u64], masks: &Masks, mode: Mode) -> Tensor {
+        let x_btd = self.project(features_btc, masks, mode);
+        let frames = x_btd.size()[1];
+        let padded = lengths.iter().any(|&length| (length as i64) < frames);
+        let padding_bt = padded.then(|| encoder::padding(lengths, frames, x_btd.device()));
+        self.encoder.forward(&x_btd, padding_bt.as_ref(), mode)
+    }
+
     /// Layers 0 to `last`, each B × T × D, without masks and dropout: 0 is the input of the stack, the others are outputs of its
     /// blocks before any final norm.
     pub fn hidden_states(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, last: usize) -> Vec<Tensor> {

@@ -127,8 +127,8 @@ impl Vocabulary {
 }
 
 /// The fewest frames that CTC can align with `label`: one for each symbol and one blank between equal neighbours.
-pub fn frames_needed(label: &[i64]) -> usize {
-    label.len() + label.windows(2).filter(|pair| pair[0] == pair[1]).count()
+pub fn frames_needed(label: &[i64]) -> u64 {
+    (label.len() + label.windows(2).filter(|pair| pair[0] == pair[1]).count()) as u64
 }
 
 #[cfg(test)]
