@@ -6,3 +6,5 @@ mod features;
 mod network;
 #[path = "parity/scoring.rs"]
 mod scoring;
+#[path = "parity/units.rs"]
+mod units;

@@ -32,6 +32,8 @@ pub struct Units {
     /// Labels a second.
     pub rate: u32,
     pub source: UnitSource,
+    /// Splits whose frames the codebook was fitted on; nothing is measured on them.
+    pub fit_on: Vec<SplitName>,
 }
 
 impl Units {
@@ -178,7 +180,7 @@ mod tests {
     use reprise_spec::stage::FeatureKind;
 
     fn units() -> Units {
-        Units { clusters: 3, rate: 100, source: UnitSource::Features(FeatureKind::Mfcc) }
+        Units { clusters: 3, rate: 100, source: UnitSource::Features(FeatureKind::Mfcc), fit_on: Vec::new() }
     }
 
     #[test]

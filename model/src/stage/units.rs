@@ -1,9 +1,181 @@
-use reprise_spec::contract::Score;
+//! `units`: fits a codebook and labels splits with it, in one pass over the frames.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use reprise_spec::contract::{Level, Score};
 use reprise_spec::stage::UnitsStage;
+use tch::{Kind, Tensor};
 
 use super::Work;
 use crate::failure::StageError;
+use crate::kmeans::{self, Moment};
+use crate::labels::{Codebook, LabelWriter, Units};
+use crate::quality::entropy;
+use crate::random::Draws;
+use crate::report::Reporter;
+use crate::source::{Source, Span};
 
-pub fn run(_settings: &UnitsStage, _work: &mut Work) -> Result<Vec<Score>, StageError> {
-    Err(StageError::Failed("this stage is being written".into()))
+/// Frames that a codebook is fitted on at most; they are held in memory.
+const FIT_FRAMES: usize = 2_000_000;
+
+/// Executes the stage. Every utterance is labelled by itself, so that its labels do not depend on its neighbours.
+pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
+    let seed = work.seed()?;
+    let mut splits = settings.fit_on.clone();
+    splits.extend(settings.label.iter().filter(|split| !settings.fit_on.contains(split)).cloned());
+    let mut source = Source::open(settings.source, &splits, work)?;
+    let chosen = utterances_to_fit(&source.spans, settings, seed, FIT_FRAMES);
+    let (frames_nd, rows) = gather(&mut source, &chosen, work)?;
+    let clusters = settings.clusters.get() as usize;
+    let mut watch = |moment| show(moment, &mut work.report);
+    let fit = kmeans::fit(&frames_nd, clusters, &settings.clustering, seed, &mut watch)?;
+
+    let units = Units {
+        clusters: settings.clusters.get(),
+        rate: settings.source.label_rate(),
+        source: settings.source,
+        fit_on: settings.fit_on.clone(),
+    };
+    let codebook = Codebook { units, centroids: fit.centroids };
+    let out = work.output("");
+    codebook.write(&out)?;
+    let mut writer = LabelWriter::default();
+    let (mut distance, mut held_out) = (0., 0);
+    for index in 0..source.spans.len() {
+        work.report.check_stop()?;
+        let frames_td = match rows.get(&index) {
+            Some(rows) => frames_nd.narrow(0, rows.start as i64, rows.len() as i64).copy(),
+            None => source.read(index)?,
+        };
+        let assignment = codebook.centroids.assign(&frames_td);
+        let Span { split, id, frames } = &source.spans[index];
+        writer.push(split, id, &assignment.labels());
+        if !settings.fit_on.contains(split) {
+            distance += assignment.inertia();
+            held_out += frames;
+        }
+        work.report.progress(index as u64 + 1, source.spans.len() as u64, "utterances", "labelling");
+    }
+    writer.write(&out)?;
+
+    let dead = fit.usage.iter().filter(|count| **count == 0).count();
+    let mut scores = vec![
+        ("frames", frames_nd.size()[0] as f64),
+        ("inertia", fit.inertia),
+        ("dead-clusters", dead as f64),
+        ("usage-perplexity", entropy(&fit.usage).exp()),
+    ];
+    if held_out > 0 {
+        scores.push(("inertia-held-out", distance / held_out as f64));
+    }
+    if dead > 0 {
+        let message = format!("{dead} of {clusters} clusters have none of the frames that the codebook was fitted on");
+        work.report.say(Level::Warning, message);
+    }
+    Ok(scores.into_iter().map(|(name, value)| Score { name: name.into(), value, interval: None }).collect())
+}
+
+/// Which utterances fit the codebook: of each split the share that the settings say, rounded up, drawn by (seed, split); and where they have
+/// more than `most` frames together, as many of them in random order as fit.
+fn utterances_to_fit(spans: &[Span], settings: &UnitsStage, seed: u64, most: usize) -> Vec<usize> {
+    let mut chosen = Vec::new();
+    for split in &settings.fit_on {
+        let of_split: Vec<usize> = (0..spans.len()).filter(|&index| &spans[index].split == split).collect();
+        let count = (settings.fit.get() * of_split.len() as f64).ceil() as u64;
+        let drawn = Draws::new(seed, "utterances that fit units", &[], split.as_str());
+        chosen.extend(drawn.clone().distinct(count, of_split.len() as u64).into_iter().map(|at| of_split[at as usize]));
+    }
+    if chosen.iter().map(|&index| spans[index].frames).sum::<usize>() > most {
+        Draws::new(seed, "utterances that fit into memory", &[], "").shuffle(&mut chosen);
+        let mut room = most;
+        chosen.retain(|&index| match room.checked_sub(spans[index].frames) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        });
+        chosen.sort_unstable();
+    }
+    chosen
+}
+
+/// Reads the chosen utterances into one tensor; returns it with the rows of each of them.
+fn gather(
+    source: &mut Source,
+    chosen: &[usize],
+    work: &mut Work,
+) -> Result<(Tensor, BTreeMap<usize, Range<usize>>), StageError> {
+    let total: usize = chosen.iter().map(|&index| source.spans[index].frames).sum();
+    let mut frames_nd: Option<Tensor> = None;
+    let (mut rows, mut end) = (BTreeMap::new(), 0);
+    for (done, &index) in chosen.iter().enumerate() {
+        work.report.check_stop()?;
+        let frames_td = source.read(index)?;
+        let (count, width) = frames_td.size2()?;
+        let all = match &frames_nd {
+            Some(all) => all,
+            None => frames_nd.insert(Tensor::f_empty([total as i64, width], (Kind::Float, work.device))?),
+        };
+        all.narrow(0, end as i64, count).f_copy_(&frames_td)?;
+        rows.insert(index, end..end + count as usize);
+        end += count as usize;
+        work.report.progress(done as u64 + 1, chosen.len() as u64, "utterances", "reading frames to fit");
+    }
+    Ok((frames_nd.unwrap_or_else(|| Tensor::zeros([0, 1], (Kind::Float, work.device))), rows))
+}
+
+/// Shows how far the fit is and logs its inertia.
+fn show(moment: Moment, report: &mut Reporter) -> Result<(), StageError> {
+    report.check_stop()?;
+    let (done, total, unit, inertia) = match moment {
+        Moment::Seeding { done, total } => (done, total, "centres", None),
+        Moment::Start { done, total, inertia } => (done, total, "starts", Some(("start/inertia", inertia))),
+        Moment::Batch { done, total, inertia } => (done, total, "batches", Some(("batch/inertia", inertia))),
+        Moment::Pass { done, total, inertia } => (done, total, "passes", Some(("pass/inertia", inertia))),
+    };
+    let note = inertia.map_or("k-means++".to_owned(), |(_, inertia)| format!("inertia {inertia:.4}"));
+    report.progress(done, total, unit, &note);
+    inertia.map_or(Ok(()), |(name, inertia)| report.metric(name, done, inertia))
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::values::SplitName;
+
+    use super::*;
+
+    fn split(name: &str) -> SplitName {
+        SplitName::try_from(name.to_owned()).unwrap()
+    }
+
+    fn chosen(fit: f64, seed: u64, most: usize) -> Vec<usize> {
+        let settings: UnitsStage = serde_json::from_value(serde_json::json!({
+            "source": { "layer": 3 }, "clusters": 10, "clustering": {}, "fit": fit, "fit-on": ["a", "c"], "label": ["b"],
+        }))
+        .unwrap();
+        let span =
+            |index: usize| Span { split: split(["a", "b", "c"][index / 10]), id: index.to_string(), frames: 100 };
+        utterances_to_fit(&(0..30).map(span).collect::<Vec<_>>(), &settings, seed, most)
+    }
+
+    #[test]
+    fn a_share_of_each_fitted_split_is_drawn_by_seed() {
+        let some = chosen(0.25, 1, 10_000);
+        assert_eq!(some.iter().filter(|index| **index < 10).count(), 3);
+        assert_eq!(some.iter().filter(|index| **index >= 20).count(), 3);
+        assert_eq!(some.len(), 6);
+        assert_eq!(some, chosen(0.25, 1, 10_000));
+        assert_ne!(some, chosen(0.25, 2, 10_000));
+        assert_eq!(chosen(1., 1, 10_000), (0..10).chain(20..30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_frames_than_fit_into_memory_are_thinned_by_utterance() {
+        let some = chosen(1., 1, 750);
+        assert_eq!(some.len(), 7);
+        assert!(some.is_sorted() && some.iter().all(|index| !(10..20).contains(index)));
+        assert_ne!(some, chosen(1., 2, 750));
+    }
 }
