@@ -78,7 +78,8 @@ fn data(root: &Path) {
     speech(root, &mut writer, &split("dev"), 2);
     let units = root.join("units");
     fs::create_dir_all(&units).unwrap();
-    let about = Units { clusters: UNITS as u32, rate: 50, source: UnitSource::Layer(1u64.try_into().unwrap()) };
+    let source = UnitSource::Layer(1u64.try_into().unwrap());
+    let about = Units { clusters: UNITS as u32, rate: 50, source, fit_on: Vec::new() };
     let centroids = Centroids::new(&tch::Tensor::zeros([UNITS as i64, 2], (tch::Kind::Float, tch::Device::Cpu)));
     Codebook { units: about, centroids }.write(&units).unwrap();
     writer.write(&units).unwrap();
