@@ -15,7 +15,7 @@ use crate::project::Project;
 
 pub mod hashing;
 pub mod list;
-mod walk;
+pub mod walk;
 
 pub use hashing::{Hasher, Hashing};
 pub use list::{FileEntry, FileList};

@@ -9,13 +9,17 @@
 //! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
 //! folder with a manifest is whole, and one without is not an output.
 
+pub mod cmd;
 pub mod data;
 pub mod digest;
 pub mod doctor;
 pub mod execute;
+pub mod exit;
 pub mod interrupt;
 pub mod lease;
+pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
+pub mod results;
 pub mod store;

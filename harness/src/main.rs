@@ -1,1 +1,26 @@
-fn main() {}
+//! The program `reprise`: parse, do, print, exit.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use reprise::cmd::{self, Cli, Color};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let color = match cli.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
+    };
+    // Setting the hook fails only when it was set before, and nothing else here sets it.
+    let _ = miette::set_hook(Box::new(move |_| {
+        Box::new(miette::MietteHandlerOpts::new().color(color).unicode(true).width(100).build())
+    }));
+    match cmd::run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{:?}", failure.report);
+            failure.exit.into()
+        }
+    }
+}

@@ -196,6 +196,12 @@ impl RunRecord {
         }
     }
 
+    /// Seconds that its attempts took; an attempt that was killed or still runs counts nothing.
+    pub fn seconds(&self) -> f64 {
+        let took = |attempt: &Attempt| attempt.ended.map(|ended| ended.duration_since(attempt.started).as_secs_f64());
+        self.attempts.iter().filter_map(took).sum()
+    }
+
     /// The output of each stage, by name; absent while the run has none.
     pub fn digests(&self) -> BTreeMap<&str, Option<OutputDigest>> {
         self.stages.iter().map(|stage| (stage.name.as_str(), stage.state.digest())).collect()

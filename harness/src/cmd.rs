@@ -1,0 +1,77 @@
+//! The command line: one file a verb.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::exit::{Exit, Failure};
+
+pub mod data;
+pub mod list;
+pub mod load;
+pub mod plan;
+pub mod print;
+pub mod progress;
+pub mod run;
+pub mod schema;
+pub mod show;
+pub mod validate;
+
+/// Run speech pretraining experiments so that somebody else can run them again
+///
+/// An experiment is a YAML file. `reprise run` turns it into a graph of stages, executes those whose results are not stored yet, and
+/// keeps every number beside what it came from.
+#[derive(Parser)]
+#[command(name = "reprise", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+    #[command(flatten)]
+    pub places: Places,
+    /// When to colour messages
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// Where things are on this machine. None of this changes an identity.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Places {
+    /// A folder that holds corpora, by name; may be given several times
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Vec<PathBuf>,
+    /// The store [default: `.reprise` beside the nearest `reprise.toml`, else here]
+    #[arg(long, global = true, value_name = "DIR", env = "REPRISE_STORE")]
+    pub store: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    Validate(validate::Args),
+    Schema(schema::Args),
+    Plan(plan::Args),
+    Run(run::Args),
+    List(list::Args),
+    Show(show::Args),
+    Data(data::Args),
+}
+
+/// Executes the verb.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    let places = cli.places;
+    match cli.verb {
+        Verb::Validate(args) => validate::run(args),
+        Verb::Schema(args) => schema::run(args),
+        Verb::Plan(args) => plan::run(args, &places),
+        Verb::Run(args) => run::run(args, &places),
+        Verb::List(args) => list::run(args, &places),
+        Verb::Show(args) => show::run(args, &places),
+        Verb::Data(args) => data::run(args, &places),
+    }
+}

@@ -1,0 +1,80 @@
+//! What verbs that take an experiment do first: read it, find its corpus, plan it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use reprise_spec::experiment::Experiment;
+use reprise_spec::problem::SpecErrors;
+use reprise_spec::read::{LoadError, Resolved};
+use reprise_spec::source;
+
+use super::Places;
+use crate::data::hashing::{self, Hasher, Hashing};
+use crate::data::{CorpusFiles, Roots};
+use crate::exit::Failure;
+use crate::plan::{self, Plan};
+use crate::project::Project;
+use crate::store::Store;
+
+/// Reads an experiment file and what it extends.
+pub fn read(path: &Path) -> Result<Resolved, Failure> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::user(format!("cannot read {name}: {error}"), "name an experiment file, such as experiments/quickstart/baseline.yaml")
+    })?;
+    let text = source::text(&name, bytes).map_err(|problem| SpecErrors { file: name.clone(), problems: vec![problem] })?;
+    let mut load = |path: &str| {
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => LoadError::Missing,
+            _ => LoadError::Other(error.to_string()),
+        })?;
+        String::from_utf8(bytes).map_err(|_| LoadError::NotText)
+    };
+    Ok(reprise_spec::read::experiment(&name, &text, &mut load)?)
+}
+
+/// The texts that an experiment was read from, each under a comment with its name.
+pub fn texts(resolved: &Resolved) -> String {
+    resolved.sources.iter().map(|file| format!("# ── {}\n{}\n", file.name, file.text.trim_end())).collect::<Vec<_>>().join("\n")
+}
+
+/// The store that `places` and the current folder name.
+pub fn store(places: &Places, experiment: Option<&Path>) -> Result<Store, Failure> {
+    let project = project(experiment)?;
+    Ok(Store::locate(places.store.as_deref(), None, project.as_ref(), &here()?))
+}
+
+/// The data roots that `places` and the current folder name.
+pub fn roots(places: &Places, experiment: Option<&Path>) -> Result<Roots, Failure> {
+    let project = project(experiment)?;
+    Ok(Roots::new(&places.data, std::env::var_os("REPRISE_DATA").as_deref(), project.as_ref()))
+}
+
+fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
+    Ok(Project::find(&here()?, experiment)?)
+}
+
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        Failure::user(format!("cannot tell the current folder: {error}"), "change to a folder that exists")
+    })
+}
+
+/// The files of the experiment's corpus as they are on disk or in committed lists.
+pub fn survey(
+    experiment: &Experiment,
+    path: &Path,
+    places: &Places,
+    verify: bool,
+    progress: &mut dyn FnMut(Hashing),
+) -> Result<CorpusFiles, Failure> {
+    let mut hasher = Hasher::new(hashing::cache_folder(), verify, progress);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let needed = plan::splits_needed(experiment);
+    Ok(CorpusFiles::survey(&experiment.corpus, &needed, folder, &roots(places, Some(path))?, &mut hasher)?)
+}
+
+/// The graph of stages of all seeds.
+pub fn plan(experiment: &Experiment, files: &CorpusFiles) -> Result<Plan, Failure> {
+    Ok(Plan::new(experiment, &experiment.seeds, &files.contents())?)
+}

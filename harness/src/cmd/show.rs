@@ -1,0 +1,135 @@
+use serde_json::json;
+
+use super::{Places, load, print, progress};
+use crate::exit::{Exit, Failure};
+use crate::results::{Results, find};
+use crate::store::{RunRecord, StageState, Store};
+
+/// Show one run: what it found, its stages, and what it was made with
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run's id, or enough of its beginning to be unique; the newest run if left out
+    #[arg(default_value = "")]
+    run: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
+    let store = load::store(places, None)?;
+    let listed = match args.run.as_str() {
+        "" => store
+            .runs()?
+            .into_iter()
+            .next()
+            .ok_or_else(|| Failure::user("the store has no runs", "make one with `reprise run EXPERIMENT`"))?,
+        prefix => store.run(prefix)?,
+    };
+    let seen = listed.seen();
+    let record = listed.record.map_err(|damage| {
+        Failure::user(format!("run {} is damaged: {damage}", listed.id), "its stages are not: run the experiment again")
+    })?;
+    let results = Results::of(&record, &store);
+    if args.json {
+        print::json(&json!({ "status": seen, "record": record, "results": results }));
+        return Ok(Exit::Fine);
+    }
+    print::line(format!("run {}  {}  seed {}  {}", record.id, record.experiment, record.seed, print::word(&seen)));
+    print::line(format!("spec:{}  variant:{}", record.spec.short(), record.variant.short()));
+    if let Some(error) = &record.error {
+        let stage = error.stage.as_deref().map(|stage| format!(" in {stage}")).unwrap_or_default();
+        print::line(format!("\nfailed{stage}: {}", error.message));
+        error.help.iter().for_each(|help| print::line(format!("help: {help}")));
+    }
+    print::line("");
+    print::line(stages(&record, &store));
+    let found = tables(&results);
+    if !found.is_empty() {
+        print::line(format!("\n{found}"));
+    }
+    if !record.environment.is_empty() {
+        print::line("");
+        let rows = record.environment.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
+        print::line(print::table(&["made with", ""], &[], rows));
+    }
+    Ok(Exit::Fine)
+}
+
+fn stages(record: &RunRecord, store: &Store) -> String {
+    let rows = record
+        .stages
+        .iter()
+        .map(|stage| {
+            let (state, digest, seconds) = match &stage.state {
+                StageState::Reused { digest } => ("reused", digest.short(), String::new()),
+                StageState::Executed { digest, seconds } => ("executed", digest.short(), print::duration(*seconds)),
+                other => return vec![stage.name.clone(), print::word(other), stage.key.short()],
+            };
+            let gone = stage.state.digest().is_some_and(|digest| store.output(&stage.key, &digest).is_none());
+            vec![
+                stage.name.clone(),
+                if gone { "gone".into() } else { state.into() },
+                stage.key.short(),
+                digest,
+                seconds,
+            ]
+        })
+        .collect();
+    print::table(&["stage", "state", "key", "output", "took"], &[4], rows)
+}
+
+/// Unit quality and masked accuracy of every iteration, then error rates of every decoded split.
+pub fn tables(results: &Results) -> String {
+    let mut parts = Vec::new();
+    if !results.iterations.is_empty() {
+        let names = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
+        let rows = results
+            .iterations
+            .iter()
+            .enumerate()
+            .map(|(index, iteration)| {
+                let mut row = vec![(index + 1).to_string(), iteration.source.clone(), iteration.clusters.to_string()];
+                row.extend(names.map(|name| cell(find(&iteration.quality, name))));
+                row.extend(
+                    ["masked-accuracy", "most-frequent-unit"].map(|name| cell(find(&iteration.pretraining, name))),
+                );
+                row
+            })
+            .collect();
+        let header = [
+            "iteration",
+            "units of",
+            "clusters",
+            "pnmi",
+            "null",
+            "corrected",
+            "phone purity",
+            "cluster purity",
+            "masked accuracy",
+            "most frequent unit",
+        ];
+        parts.push(print::table(&header, &[0, 2, 3, 4, 5, 6, 7, 8, 9], rows));
+    }
+    if !results.recognition.is_empty() {
+        let rows = results
+            .recognition
+            .iter()
+            .map(|recognition| {
+                let mut row = vec![recognition.split.clone()];
+                row.extend(["wer", "cer", "ser"].map(|name| cell(find(&recognition.scores, name))));
+                row
+            })
+            .collect();
+        parts.push(print::table(
+            &["split", "wer (interval)", "cer (interval)", "sentences with errors"],
+            &[1, 2, 3],
+            rows,
+        ));
+    }
+    parts.join("\n\n")
+}
+
+fn cell(score: Option<&reprise_spec::contract::Score>) -> String {
+    score.map_or("-".into(), progress::number)
+}

@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{load, print};
+use crate::exit::{Exit, Failure};
+
+/// Check experiment files, and say everything that is wrong with them
+///
+/// Exits 2 when a file is not valid.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Experiment files
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    files: Vec<PathBuf>,
+    /// Print a JSON list with one entry a file
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let mut exit = Exit::Fine;
+    let mut entries = Vec::new();
+    for file in &args.files {
+        let read = load::read(file);
+        match &read {
+            Ok(resolved) => {
+                let hash = resolved.experiment.spec_hash();
+                entries.push(json!({ "file": file, "valid": true, "spec": hash.to_string(), "problems": [] }));
+                if !args.json {
+                    print::line(format!("{}: valid, spec:{}", file.display(), hash.short()));
+                }
+            }
+            Err(failure) => {
+                exit = Exit::User;
+                entries.push(json!({ "file": file, "valid": false, "spec": null, "problems": failure.problems() }));
+                if !args.json {
+                    eprintln!("{:?}", failure.report);
+                }
+            }
+        }
+    }
+    if args.json {
+        print::json(&entries);
+    }
+    Ok(exit)
+}

@@ -1,0 +1,44 @@
+//! Experiments that are not valid: every problem at its line and column, exit 2.
+
+use std::time::{Duration, Instant};
+
+use crate::place::{Place, TINY};
+
+#[test]
+fn problems_are_placed_and_all_told() {
+    let place = Place::empty();
+    place.write("wrong.yaml", &TINY.replace("width: 32", "widht: 32").replace("steps: 6 }\n      - ", "steps: \"6\" }\n      - "));
+    let said = place.reprise(&["validate", "wrong.yaml"]);
+    assert_eq!(said.code, Some(2));
+    insta::assert_snapshot!(place.redacted(&said.err));
+    let said = place.reprise(&["validate", "--json", "wrong.yaml"]);
+    assert_eq!(said.code, Some(2));
+    insta::assert_snapshot!("problems_as_json", place.redacted(&said.out));
+}
+
+#[test]
+fn a_bad_experiment_is_refused_before_anything_is_written() {
+    let place = Place::empty();
+    place.write("wrong.yaml", "version: 1\nversion: 1\n");
+    assert_eq!(place.reprise(&["run", "wrong.yaml"]).code, Some(2));
+    assert!(!place.path(".reprise").exists());
+}
+
+#[test]
+fn a_million_brackets_are_refused_at_once() {
+    let place = Place::empty();
+    place.write("deep.yaml", &"[".repeat(1_000_000));
+    let began = Instant::now();
+    let said = place.reprise(&["validate", "deep.yaml"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    // The issue asks for 100 ms on a quiet machine; a test must also hold on a busy one.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let place = Place::empty();
+    let said = place.reprise(&["run", "nowhere.yaml"]);
+    assert_eq!(said.code, Some(2));
+    insta::assert_snapshot!(said.err);
+}

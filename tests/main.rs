@@ -1,0 +1,12 @@
+//! Drives the programs from outside, as a person would.
+//!
+//! One file a behaviour. [`place::Place`] is a fresh folder with a corpus cut from the shipped one, a project file, and nothing of the
+//! caller's environment.
+
+mod place;
+
+mod errors;
+mod hostile_data;
+mod killed;
+mod screens;
+mod whole_run;

@@ -1,0 +1,86 @@
+//! One whole run, and what later runs reuse of it.
+
+use std::path::Path;
+
+use crate::place::{Place, TINY, checkout};
+
+/// The trainer that stands beside `reprise` must come from the same sources: otherwise these tests would test another program.
+fn trainer_belongs() {
+    let trainer = Path::new(env!("CARGO_BIN_EXE_reprise")).with_file_name("reprise-trainer");
+    let version = std::process::Command::new(&trainer).arg("--version").output();
+    let version = version.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace`", trainer.display()));
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let ours = std::process::Command::new(env!("CARGO_BIN_EXE_reprise")).args(["doctor", "--json"]).output().expect("doctor");
+    let ours = String::from_utf8_lossy(&ours.stdout).into_owned();
+    let build = version.split_whitespace().find(|word| ours.contains(*word) && word.len() >= 16);
+    assert!(build.is_some(), "the trainer ({version}) was built from other sources: run `cargo build --workspace`\n{ours}");
+}
+
+#[test]
+fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
+    trainer_belongs();
+    let place = Place::with_corpus();
+    let first = place.json(&["run", "--json", "tiny.yaml"]);
+    let results = &first[0]["results"];
+    let name = |scores: &serde_json::Value, name: &str| {
+        let scores = scores.as_array().expect("scores");
+        let score = scores.iter().find(|score| score["name"] == name).unwrap_or_else(|| panic!("no {name} in {scores:?}"));
+        score["value"].as_f64().expect("a number")
+    };
+    assert_eq!(results["iterations"].as_array().map(Vec::len), Some(2));
+    for iteration in results["iterations"].as_array().unwrap() {
+        let accuracy = name(&iteration["pretraining"], "masked-accuracy");
+        assert!((0.0..=1.0).contains(&accuracy));
+        let pnmi = name(&iteration["quality"], "pnmi");
+        assert!(pnmi > 0.0 && pnmi < 1.0, "{pnmi}");
+        assert!(name(&iteration["quality"], "pnmi-null") < pnmi, "shuffled labels know less than labels");
+    }
+    assert!(name(&results["recognition"][0]["scores"], "wer") > 0.0);
+
+    assert_eq!(place.to_execute("tiny.yaml"), Vec::<String>::new());
+    let second = place.json(&["run", "--json", "tiny.yaml"]);
+    assert_eq!(second[0]["record"]["id"], first[0]["record"]["id"], "no second run is made");
+    assert_eq!(place.json(&["list", "--json"]).as_array().map(Vec::len), Some(1));
+
+    let commented = format!("# another comment\n{}", TINY.replace("steps: 6 }", "steps: 6}"));
+    place.write("commented.yaml", &commented);
+    assert_eq!(place.to_execute("commented.yaml"), Vec::<String>::new(), "comments and white space change no identity");
+
+    place.write("longer-masks.yaml", &TINY.replace("{ prob: 0.5, length: 5 }", "{ prob: 0.5, length: 6 }"));
+    let predicted = place.to_execute("longer-masks.yaml");
+    insta::assert_snapshot!("stages_that_depend_on_the_mask_length", predicted.join("\n"));
+    let third = place.json(&["run", "--json", "longer-masks.yaml"]);
+    let stages = third[0]["record"]["stages"].as_array().unwrap();
+    let executed: Vec<_> = stages.iter().filter(|stage| stage["state"].get("executed").is_some()).map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert_eq!(executed, predicted, "what plan says is what run does");
+}
+
+#[test]
+fn the_same_experiment_in_another_store_gives_the_same_bits() {
+    trainer_belongs();
+    let place = Place::with_corpus();
+    let digests = |store: &str| {
+        let run = place.json(&["run", "--json", "--store", store, "tiny.yaml"]);
+        let stages = run[0]["record"]["stages"].as_array().unwrap().clone();
+        stages.iter().map(|stage| (stage["key"].clone(), stage["state"]["executed"]["digest"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(digests("one"), digests("two"));
+}
+
+#[test]
+fn the_shipped_experiments_are_valid_and_plan() {
+    let place = Place::empty();
+    let mut found = 0;
+    for folder in ["quickstart", "realspeech"] {
+        for file in std::fs::read_dir(checkout().join("experiments").join(folder)).unwrap().flatten() {
+            let path = file.path();
+            if path.extension().is_none_or(|extension| extension != "yaml") || path.ends_with("common.yaml") {
+                continue;
+            }
+            let said = place.reprise(&["plan", "--json", path.to_str().unwrap()]);
+            assert_eq!(said.code, Some(0), "{}: {said:#?}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 5, "{found} experiments");
+}
