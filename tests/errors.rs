@@ -7,7 +7,10 @@ use crate::place::{Place, TINY};
 #[test]
 fn problems_are_placed_and_all_told() {
     let place = Place::empty();
-    place.write("wrong.yaml", &TINY.replace("width: 32", "widht: 32").replace("steps: 6 }\n      - ", "steps: \"6\" }\n      - "));
+    place.write(
+        "wrong.yaml",
+        &TINY.replace("width: 32", "widht: 32").replace("steps: 6 }\n      - ", "steps: \"6\" }\n      - "),
+    );
     let said = place.reprise(&["validate", "wrong.yaml"]);
     assert_eq!(said.code, Some(2));
     insta::assert_snapshot!(place.redacted(&said.err));

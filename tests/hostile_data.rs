@@ -114,8 +114,14 @@ fn swapped_audio_under_an_old_name_is_not_reused() {
     fs::write(&files[0], second).unwrap();
     fs::write(&files[1], first).unwrap();
     let left = place.to_execute("tiny.yaml");
-    assert!(left.iter().any(|name| name == "corpus test") && left.iter().any(|name| name.starts_with("decode")), "{left:?}");
-    assert!(!left.iter().any(|name| name.starts_with("pretrain")), "training does not depend on the test split: {left:?}");
+    assert!(
+        left.iter().any(|name| name == "corpus test") && left.iter().any(|name| name.starts_with("decode")),
+        "{left:?}"
+    );
+    assert!(
+        !left.iter().any(|name| name.starts_with("pretrain")),
+        "training does not depend on the test split: {left:?}"
+    );
 }
 
 #[test]

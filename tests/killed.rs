@@ -20,13 +20,21 @@ fn trainer_of(parent: u32) -> Option<i32> {
 }
 
 fn signal(name: &str, pid: i32) {
-    let ended = std::process::Command::new("/bin/kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill starts");
+    let ended = std::process::Command::new("/bin/kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .expect("kill starts");
     assert!(ended.success());
 }
 
 /// Starts a run, waits until `stage` has started, and sends `name` to the trainer or to `reprise` itself.
 fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trainer: bool) -> (Option<i32>, String) {
-    let mut child = place.command(&["run", experiment]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("reprise starts");
+    let mut child = place
+        .command(&["run", experiment])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("reprise starts");
     let mut err = String::new();
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
     while let Some(Ok(line)) = lines.next() {
@@ -56,7 +64,8 @@ fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trainer:
 
 /// The tiny experiment with a second iteration and a fine-tuning that are long enough to be met.
 fn long() -> String {
-    TINY.replace("clusters: 8 } }, steps: 6 }\nfine", "clusters: 8 } }, steps: 4000 }\nfine").replace("finetuning:\n  steps: 6", "finetuning:\n  steps: 4000")
+    TINY.replace("clusters: 8 } }, steps: 6 }\nfine", "clusters: 8 } }, steps: 4000 }\nfine")
+        .replace("finetuning:\n  steps: 6", "finetuning:\n  steps: 4000")
 }
 
 #[test]
@@ -70,7 +79,11 @@ fn a_killed_trainer_leaves_a_run_marked_failed_and_a_store_that_works() {
     assert_eq!(runs[0]["status"], "failed");
     assert!(runs[0]["record"]["error"]["message"].as_str().unwrap().contains("signal 9"));
     let left = place.to_execute("long.yaml");
-    assert_eq!(left.first().map(String::as_str), Some("pretrain iteration 2"), "what was finished is kept, what was not is no result: {left:?}");
+    assert_eq!(
+        left.first().map(String::as_str),
+        Some("pretrain iteration 2"),
+        "what was finished is kept, what was not is no result: {left:?}"
+    );
     assert_eq!(place.reprise(&["run", "tiny.yaml"]).code, Some(0), "the store still works");
 }
 
@@ -90,7 +103,12 @@ fn an_interrupted_run_continues_to_the_bits_of_one_that_was_not() {
         let mut arguments = vec!["plan", "--json", "some.yaml"];
         arguments.extend(store);
         let plan = place.json(&arguments);
-        plan["stages"].as_array().unwrap().iter().map(|stage| stage["outlook"]["stored"]["digest"].clone()).collect::<Vec<_>>()
+        plan["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["outlook"]["stored"]["digest"].clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(digest(&[]), digest(&["--store", "straight"]));
 }
@@ -113,8 +131,11 @@ fn a_killed_harness_takes_its_trainer_with_it() {
 
 /// Whether a process runs that was started with a request below `folder`.
 fn trainer_in(folder: &str) -> bool {
-    let commands = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    commands.map(|command| String::from_utf8_lossy(&command).into_owned()).any(|command| command.contains("reprise-trainer") && command.contains(folder))
+    let commands =
+        fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    commands
+        .map(|command| String::from_utf8_lossy(&command).into_owned())
+        .any(|command| command.contains("reprise-trainer") && command.contains(folder))
 }
 
 #[test]

@@ -81,7 +81,8 @@ impl Place {
 
     /// The ids of a split's utterances, sorted.
     pub fn utterances(&self, split: &str) -> Vec<String> {
-        let mut ids: Vec<String> = self.audio(split).iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+        let mut ids: Vec<String> =
+            self.audio(split).iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
         ids.sort();
         ids
     }

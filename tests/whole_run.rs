@@ -8,12 +8,17 @@ use crate::place::{Place, TINY, checkout};
 fn trainer_belongs() {
     let trainer = Path::new(env!("CARGO_BIN_EXE_reprise")).with_file_name("reprise-trainer");
     let version = std::process::Command::new(&trainer).arg("--version").output();
-    let version = version.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace`", trainer.display()));
+    let version =
+        version.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace`", trainer.display()));
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let ours = std::process::Command::new(env!("CARGO_BIN_EXE_reprise")).args(["doctor", "--json"]).output().expect("doctor");
+    let ours =
+        std::process::Command::new(env!("CARGO_BIN_EXE_reprise")).args(["doctor", "--json"]).output().expect("doctor");
     let ours = String::from_utf8_lossy(&ours.stdout).into_owned();
     let build = version.split_whitespace().find(|word| ours.contains(*word) && word.len() >= 16);
-    assert!(build.is_some(), "the trainer ({version}) was built from other sources: run `cargo build --workspace`\n{ours}");
+    assert!(
+        build.is_some(),
+        "the trainer ({version}) was built from other sources: run `cargo build --workspace`\n{ours}"
+    );
 }
 
 #[test]
@@ -24,7 +29,8 @@ fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
     let results = &first[0]["results"];
     let name = |scores: &serde_json::Value, name: &str| {
         let scores = scores.as_array().expect("scores");
-        let score = scores.iter().find(|score| score["name"] == name).unwrap_or_else(|| panic!("no {name} in {scores:?}"));
+        let score =
+            scores.iter().find(|score| score["name"] == name).unwrap_or_else(|| panic!("no {name} in {scores:?}"));
         score["value"].as_f64().expect("a number")
     };
     assert_eq!(results["iterations"].as_array().map(Vec::len), Some(2));
@@ -51,7 +57,11 @@ fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
     insta::assert_snapshot!("stages_that_depend_on_the_mask_length", predicted.join("\n"));
     let third = place.json(&["run", "--json", "longer-masks.yaml"]);
     let stages = third[0]["record"]["stages"].as_array().unwrap();
-    let executed: Vec<_> = stages.iter().filter(|stage| stage["state"].get("executed").is_some()).map(|stage| stage["name"].as_str().unwrap()).collect();
+    let executed: Vec<_> = stages
+        .iter()
+        .filter(|stage| stage["state"].get("executed").is_some())
+        .map(|stage| stage["name"].as_str().unwrap())
+        .collect();
     assert_eq!(executed, predicted, "what plan says is what run does");
 }
 
@@ -62,7 +72,10 @@ fn the_same_experiment_in_another_store_gives_the_same_bits() {
     let digests = |store: &str| {
         let run = place.json(&["run", "--json", "--store", store, "tiny.yaml"]);
         let stages = run[0]["record"]["stages"].as_array().unwrap().clone();
-        stages.iter().map(|stage| (stage["key"].clone(), stage["state"]["executed"]["digest"].clone())).collect::<Vec<_>>()
+        stages
+            .iter()
+            .map(|stage| (stage["key"].clone(), stage["state"]["executed"]["digest"].clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(digests("one"), digests("two"));
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::exit::{Exit, Failure};
 
 pub mod data;
+pub mod doctor;
 pub mod list;
 pub mod load;
 pub mod plan;
@@ -60,6 +61,7 @@ pub enum Verb {
     List(list::Args),
     Show(show::Args),
     Data(data::Args),
+    Doctor(doctor::Args),
 }
 
 /// Executes the verb.
@@ -73,5 +75,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
         Verb::Data(args) => data::run(args, &places),
+        Verb::Doctor(args) => doctor::run(args, &places),
     }
 }

@@ -60,7 +60,9 @@ impl Failure {
     pub fn problems(&self) -> Vec<serde_json::Value> {
         match self.report.downcast_ref::<SpecErrors>() {
             Some(errors) => errors.plain().into_iter().map(|problem| json!(problem)).collect(),
-            None => vec![json!({ "message": self.report.to_string(), "help": self.report.help().map(|help| help.to_string()) })],
+            None => vec![
+                json!({ "message": self.report.to_string(), "help": self.report.help().map(|help| help.to_string()) }),
+            ],
         }
     }
 }

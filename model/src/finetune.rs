@@ -69,7 +69,10 @@ impl<'a> Examples<'a> {
             if utterance.samples > batch.samples() {
                 let seconds = utterance.samples as f64 / f64::from(SAMPLE_RATE);
                 return Err(StageError::refused(
-                    format!("{id} lasts {seconds:.2} s, but a batch holds at most {} s and nothing is cropped", batch.get()),
+                    format!(
+                        "{id} lasts {seconds:.2} s, but a batch holds at most {} s and nothing is cropped",
+                        batch.get()
+                    ),
                     "raise `finetuning.batch-seconds`",
                 ));
             }
@@ -356,10 +359,7 @@ pub(crate) mod tests {
         Finetuning {
             steps: Steps::try_from(steps).unwrap(),
             freeze_steps: Steps::try_from(5).unwrap(),
-            schedule: reprise_spec::training::TriStage {
-                peak: Positive::try_from(3e-3).unwrap(),
-                ..defaults.schedule
-            },
+            schedule: reprise_spec::training::TriStage { peak: Positive::try_from(3e-3).unwrap(), ..defaults.schedule },
             time_masking: SpanMasking { prob: Fraction::try_from(0.1).unwrap(), ..defaults.time_masking.clone() },
             channel_masking: SpanMasking { prob: Fraction::try_from(0.0).unwrap(), ..defaults.channel_masking.clone() },
             layer_drop: Fraction::try_from(0.0).unwrap(),

@@ -44,7 +44,10 @@ impl Recogniser {
         let symbols = vocabulary.size();
         if about.output != (Output::Characters { symbols: symbols as u32 }) {
             let output = about.output;
-            return Err(StageError::Failed(format!("{}: {symbols} symbols, but the model gives {output:?}", folder.display())));
+            return Err(StageError::Failed(format!(
+                "{}: {symbols} symbols, but the model gives {output:?}",
+                folder.display()
+            )));
         }
         let store = VarStore::new(device);
         let model = CtcModel::new(&store.root(), &about.network, symbols, 0.0);

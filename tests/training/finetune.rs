@@ -123,8 +123,7 @@ fn decoding_scores_the_model_of_the_last_step() {
     tones(root, "spelt", &["bad zz", "", "cab"]);
     let finetuned = finetune(root, "finetune", &settings(5, 2), 1);
     let stage = Stage::Decode(DecodeStage { split: split("spelt"), decoding: Default::default() });
-    let inputs =
-        [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
+    let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
     let decoded = stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap();
     let value = |scores: &[contract::Score], name: &str| scores.iter().find(|score| score.name == name).unwrap().value;
     assert_eq!(value(&decoded, "wer"), value(&finetuned, "validation-wer"));

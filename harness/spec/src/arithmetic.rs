@@ -40,7 +40,10 @@ pub fn conv_window(kernels: &[u64], strides: &[u64]) -> u64 {
 
 /// Frames that stacked convolutions without padding give: ⌊(n − k)/s⌋ + 1 applied one after the other; 0 where a kernel doesn't fit.
 pub fn conv_frames(samples: u64, kernels: &[u64], strides: &[u64]) -> u64 {
-    kernels.iter().zip(strides).fold(samples, |n, (kernel, stride)| if n < *kernel { 0 } else { (n - kernel) / stride + 1 })
+    kernels
+        .iter()
+        .zip(strides)
+        .fold(samples, |n, (kernel, stride)| if n < *kernel { 0 } else { (n - kernel) / stride + 1 })
 }
 
 /// The head whose parameters are counted beside the backbone: units scored through a projection.
@@ -89,7 +92,10 @@ pub fn forward_flops(network: &Network, samples: u64) -> u64 {
     if features != width {
         total += time * features * width;
     }
-    total += time * width * (width / u64::from(encoder.positional.groups.get())) * u64::from(encoder.positional.kernel.get());
+    total += time
+        * width
+        * (width / u64::from(encoder.positional.groups.get()))
+        * u64::from(encoder.positional.kernel.get());
     total += layers * (time * (4 * width * width + 2 * width * inner) + 2 * time * time * width);
     2 * total
 }
@@ -99,7 +105,8 @@ fn front_end_parameters(front_end: &FrontEnd) -> (u64, u64) {
         FrontEnd::Wave(wave) => {
             let channels = u64::from(wave.channels.get());
             let inputs = std::iter::once(1).chain(std::iter::repeat(channels));
-            let weights: u64 = wave.kernels.iter().zip(inputs).map(|(kernel, input)| u64::from(kernel.get()) * input * channels).sum();
+            let weights: u64 =
+                wave.kernels.iter().zip(inputs).map(|(kernel, input)| u64::from(kernel.get()) * input * channels).sum();
             let convolutions = wave.kernels.len() as u64;
             let norms = match wave.norm {
                 FrontEndNorm::Group => 1,

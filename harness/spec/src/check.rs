@@ -153,7 +153,12 @@ impl Rules<'_> {
             let Targets::Layer(targets) = &iteration.targets else { continue };
             if index == 0 {
                 let help = "start from `mfcc` or `log-mel`";
-                self.broken(&at, &[], "the first iteration has no earlier iteration whose layer it could cluster", help);
+                self.broken(
+                    &at,
+                    &[],
+                    "the first iteration has no earlier iteration whose layer it could cluster",
+                    help,
+                );
             } else if targets.height.get() > layers {
                 let message = format!("height {} is above the {layers} layers of the model", targets.height.get());
                 self.broken(&format!("{at}.height"), &["model.encoder.layers"], message, format!("use 0 to {layers}"));
@@ -167,20 +172,35 @@ impl Rules<'_> {
             return;
         }
         if finetuning.steps.get() == 0 {
-            self.broken("finetuning.steps", &["corpus.finetune"], "fine-tuning needs at least 1 step", "give it steps, or empty `corpus.finetune`");
+            self.broken(
+                "finetuning.steps",
+                &["corpus.finetune"],
+                "fine-tuning needs at least 1 step",
+                "give it steps, or empty `corpus.finetune`",
+            );
         } else if finetuning.freeze_steps > finetuning.steps {
             let message = format!(
                 "`finetuning.freeze-steps` ({}) is above `finetuning.steps` ({})",
                 finetuning.freeze_steps.get(),
                 finetuning.steps.get()
             );
-            self.broken("finetuning.freeze-steps", &["finetuning.steps"], message, "freeze for fewer steps or train for more");
+            self.broken(
+                "finetuning.freeze-steps",
+                &["finetuning.steps"],
+                message,
+                "freeze for fewer steps or train for more",
+            );
         }
         let schedule = &finetuning.schedule;
         let busy = schedule.warm_up.get() + schedule.hold.get();
         if busy > 1.0 + 1e-9 {
             let message = format!("warm-up and hold take {busy} of the steps, more than all of them");
-            self.broken("finetuning.schedule.warm-up", &["finetuning.schedule.hold"], message, "lower one so that they add up to at most 1");
+            self.broken(
+                "finetuning.schedule.warm-up",
+                &["finetuning.schedule.hold"],
+                message,
+                "lower one so that they add up to at most 1",
+            );
         }
         let width = u64::from(self.experiment.model.encoder.width.get());
         let masking = finetuning.channel_masking.clone();
@@ -200,7 +220,12 @@ impl Rules<'_> {
             for (index, split) in splits.iter().enumerate() {
                 if let Some(first) = splits[..index].iter().position(|earlier| earlier == split) {
                     let at = |index| format!("corpus.{role}[{index}]");
-                    self.broken(&at(index), &[&at(first)], format!("the split `{split}` is listed twice"), "keep one of the two");
+                    self.broken(
+                        &at(index),
+                        &[&at(first)],
+                        format!("the split `{split}` is listed twice"),
+                        "keep one of the two",
+                    );
                 }
             }
         }
@@ -210,11 +235,21 @@ impl Rules<'_> {
         }
         if corpus.finetune.is_empty() && !corpus.test.is_empty() {
             let message = "`corpus.test` can't be decoded: nothing is fine-tuned, because `corpus.finetune` is empty";
-            self.broken("corpus.test", &["corpus.finetune"], message, "name a split to fine-tune on, or empty `corpus.test`");
+            self.broken(
+                "corpus.test",
+                &["corpus.finetune"],
+                message,
+                "name a split to fine-tune on, or empty `corpus.test`",
+            );
         }
         if corpus.finetune.is_empty() && self.experiment.strategy == Strategy::Scratch {
             let message = "the experiment trains nothing: it neither pretrains nor fine-tunes";
-            self.broken("strategy", &["corpus.finetune"], message, "name a split in `corpus.finetune`, or choose another strategy");
+            self.broken(
+                "strategy",
+                &["corpus.finetune"],
+                message,
+                "name a split in `corpus.finetune`, or choose another strategy",
+            );
         }
         for learnt in [roles[0], roles[1]] {
             for judged in [roles[2], roles[3]] {
@@ -225,15 +260,24 @@ impl Rules<'_> {
         for transcribed in [roles[1], roles[2], roles[3]] {
             let needed = transcribed.0 != "validate" || !corpus.finetune.is_empty();
             if needed {
-                self.apart(transcribed, roles[4], |split| format!("`{split}` needs transcripts and is said to have none"));
+                self.apart(transcribed, roles[4], |split| {
+                    format!("`{split}` needs transcripts and is said to have none")
+                });
             }
         }
         let probed = self.experiment.probing.unit_quality.iter().flat_map(|quality| &quality.splits);
         let used: BTreeSet<&SplitName> = roles[..4].iter().flat_map(|(_, splits)| *splits).chain(probed).collect();
         for split in corpus.lists.keys().filter(|split| !used.contains(split)) {
-            let help = format!("take it out, or use the split: {}", crate::schema::quoted(used.iter().map(|split| split.as_str())));
-            let at = self.tree.locate_key(&Path([path("corpus.lists").0, vec![crate::node::Segment::Key(split.to_string())]].concat()));
-            self.problems.push(Problem::new(at, format!("`corpus.lists` names the split `{split}`, which nothing uses")).help(help));
+            let help = format!(
+                "take it out, or use the split: {}",
+                crate::schema::quoted(used.iter().map(|split| split.as_str()))
+            );
+            let at = self.tree.locate_key(&Path(
+                [path("corpus.lists").0, vec![crate::node::Segment::Key(split.to_string())]].concat(),
+            ));
+            self.problems.push(
+                Problem::new(at, format!("`corpus.lists` names the split `{split}`, which nothing uses")).help(help),
+            );
         }
         for (index, split) in corpus.untranscribed.iter().enumerate().filter(|(_, split)| !used.contains(split)) {
             let message = format!("`corpus.untranscribed` names the split `{split}`, which nothing uses");
@@ -241,7 +285,12 @@ impl Rules<'_> {
         }
     }
 
-    fn apart(&mut self, one: (&str, &Vec<SplitName>), other: (&str, &Vec<SplitName>), message: impl Fn(&SplitName) -> String) {
+    fn apart(
+        &mut self,
+        one: (&str, &Vec<SplitName>),
+        other: (&str, &Vec<SplitName>),
+        message: impl Fn(&SplitName) -> String,
+    ) {
         for (index, split) in one.1.iter().enumerate() {
             if let Some(position) = other.1.iter().position(|candidate| candidate == split) {
                 let (here, there) = (format!("corpus.{}[{index}]", one.0), format!("corpus.{}[{position}]", other.0));
@@ -254,20 +303,40 @@ impl Rules<'_> {
         let Some(quality) = self.experiment.probing.unit_quality.clone() else { return };
         let at = "probing.unit-quality.splits";
         if quality.splits.is_empty() {
-            self.broken(at, &[], "unit quality needs a split to measure on", "name an aligned split that isn't pretrained on");
+            self.broken(
+                at,
+                &[],
+                "unit quality needs a split to measure on",
+                "name an aligned split that isn't pretrained on",
+            );
         }
         if self.experiment.strategy == Strategy::Scratch {
             let message = "there are no units to measure: the strategy is `scratch`";
-            self.broken("probing.unit-quality", &["strategy"], message, "take the probe out, or choose another strategy");
+            self.broken(
+                "probing.unit-quality",
+                &["strategy"],
+                message,
+                "take the probe out, or choose another strategy",
+            );
         }
         for (index, split) in quality.splits.iter().enumerate() {
             let here = format!("{at}[{index}]");
             if let Some(first) = quality.splits[..index].iter().position(|earlier| earlier == split) {
-                self.broken(&here, &[&format!("{at}[{first}]")], format!("the split `{split}` is listed twice"), "keep one of the two");
+                self.broken(
+                    &here,
+                    &[&format!("{at}[{first}]")],
+                    format!("the split `{split}` is listed twice"),
+                    "keep one of the two",
+                );
             }
             if let Some(position) = self.experiment.corpus.pretrain.iter().position(|fitted| fitted == split) {
                 let message = format!("`{split}` both fits the codebook and measures it");
-                self.broken(&here, &[&format!("corpus.pretrain[{position}]")], message, "measure on a split that isn't pretrained on");
+                self.broken(
+                    &here,
+                    &[&format!("corpus.pretrain[{position}]")],
+                    message,
+                    "measure on a split that isn't pretrained on",
+                );
             }
         }
     }
@@ -284,7 +353,12 @@ impl Rules<'_> {
         for (index, seed) in seeds.iter().enumerate() {
             if let Some(first) = seeds[..index].iter().position(|earlier| earlier == seed) {
                 let at = |index| format!("seeds[{index}]");
-                self.broken(&at(index), &[&at(first)], format!("the seed {seed} is listed twice"), "one run a seed: keep one");
+                self.broken(
+                    &at(index),
+                    &[&at(first)],
+                    format!("the seed {seed} is listed twice"),
+                    "one run a seed: keep one",
+                );
             }
         }
     }

@@ -152,31 +152,11 @@ impl Experiment {
             probing,
             seeds: _,
         } = self;
-        let Corpus {
-            name: _,
-            pretrain,
-            finetune,
-            validate,
-            test,
-            untranscribed,
-            lists,
-            conversion,
-            exclude_at_most,
-        } = corpus;
+        let Corpus { name: _, pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most } =
+            corpus;
         let (version, conversion, exclude_at_most) = (*version, *conversion, *exclude_at_most);
-        let corpus =
-            Use { pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most };
-        canon::of(&Setting {
-            version,
-            corpus,
-            model,
-            pretraining,
-            clustering,
-            strategy,
-            finetuning,
-            decoding,
-            probing,
-        })
+        let corpus = Use { pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most };
+        canon::of(&Setting { version, corpus, model, pretraining, clustering, strategy, finetuning, decoding, probing })
     }
 
     /// The identity of the whole experiment.

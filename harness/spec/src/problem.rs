@@ -103,7 +103,8 @@ impl Problem {
     /// The help, and those places that no excerpt of this file can show.
     fn full_help(&self) -> Option<String> {
         let elsewhere = self.also.iter().filter(|(at, _)| at.file != self.at.file);
-        let lines: Vec<String> = self.help.iter().cloned().chain(elsewhere.map(|(at, label)| format!("{label}: {at}"))).collect();
+        let lines: Vec<String> =
+            self.help.iter().cloned().chain(elsewhere.map(|(at, label)| format!("{label}: {at}"))).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }

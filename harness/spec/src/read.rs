@@ -139,7 +139,11 @@ impl Files<'_> {
         let mut bases = Vec::new();
         for item in items {
             match item.value().as_str() {
-                Some(path) if path.is_empty() || path.starts_with('/') || path.contains(|c: char| c.is_control() || c == '\\') => {
+                Some(path)
+                    if path.is_empty()
+                        || path.starts_with('/')
+                        || path.contains(|c: char| c.is_control() || c == '\\') =>
+                {
                     let problem = Problem::new(item.at.clone(), format!("{path:?} isn't a relative path"));
                     self.problems.push(problem.help("name a file relative to this one, with `/` between its parts"));
                 }
@@ -281,12 +285,15 @@ fn explain(tree: &Node, root: &Place, path: &Path, message: &str, problems: &mut
                     .help(format!("write them as a map: `{}: {{ {name}: {{ … }} }}`", last.unwrap_or("- "))),
                 None => unknown(at, text, path, place),
             },
-            Content::Map(entries) if entries.len() != 1 => {
-                Problem::new(at, format!("`{path}` is exactly one of {}; found {}", quoted(place.known()), entries.len()))
-            }
+            Content::Map(entries) if entries.len() != 1 => Problem::new(
+                at,
+                format!("`{path}` is exactly one of {}; found {}", quoted(place.known()), entries.len()),
+            ),
             _ => wrong_type(at, path, place, node),
         });
-    } else if let (Some(place), Some(node), true) = (place, node, message.contains("invalid type") || message.contains("invalid value")) {
+    } else if let (Some(place), Some(node), true) =
+        (place, node, message.contains("invalid type") || message.contains("invalid value"))
+    {
         problems.push(wrong_type(tree.locate(path), path, place, node));
     } else {
         problems.push(Problem::new(tree.locate(path), message.to_owned()));
@@ -302,7 +309,9 @@ fn wrong_type(at: Location, path: &Path, place: &Place, node: &Node) -> Problem 
             problem.help("write it without quotes")
         }
         (Place::Scalar("a text"), Content::Scalar(_)) => problem.help("put it in quotes"),
-        (Place::Scalar("a whole number"), Content::Scalar(serde_yaml::Value::Number(number))) if number.as_i64().is_some_and(|n| n < 0) => {
+        (Place::Scalar("a whole number"), Content::Scalar(serde_yaml::Value::Number(number)))
+            if number.as_i64().is_some_and(|n| n < 0) =>
+        {
             problem.help("it can't be negative")
         }
         _ => problem,

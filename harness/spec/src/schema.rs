@@ -26,7 +26,10 @@ fn build() -> Value {
 /// What may stand at a place of an experiment.
 pub(crate) enum Place {
     /// A map with known words.
-    Record { words: &'static Map<String, Value>, required: Vec<&'static str> },
+    Record {
+        words: &'static Map<String, Value>,
+        required: Vec<&'static str>,
+    },
     /// A map with keys of the user's.
     Dictionary(&'static Value),
     List(&'static Value),
@@ -55,8 +58,16 @@ impl Place {
         let strings = |list: &'static Value| list.as_array().into_iter().flatten().filter_map(Value::as_str);
         if let Some(alternatives) = schema["oneOf"].as_array() {
             let named = alternatives.iter().flat_map(|alternative| {
-                let bare = alternative["const"].as_str().into_iter().chain(strings(&alternative["enum"])).map(|name| (name, None));
-                let held = alternative["properties"].as_object().into_iter().flatten().map(|(name, held)| (name.as_str(), Some(held)));
+                let bare = alternative["const"]
+                    .as_str()
+                    .into_iter()
+                    .chain(strings(&alternative["enum"]))
+                    .map(|name| (name, None));
+                let held = alternative["properties"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, held)| (name.as_str(), Some(held)));
                 bare.chain(held).collect::<Vec<_>>()
             });
             return Place::OneOf(named.collect());

@@ -100,7 +100,10 @@ impl<'a> Reader<'a> {
             match event {
                 Event::DocumentStart(_) if root.is_some() => {
                     let at = self.location(span);
-                    return self.stop(Problem::new(at, "a second document starts here").help("one file is one experiment: remove the `---`"));
+                    return self.stop(
+                        Problem::new(at, "a second document starts here")
+                            .help("one file is one experiment: remove the `---`"),
+                    );
                 }
                 Event::StreamEnd => return Ok(root),
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
@@ -186,7 +189,8 @@ impl<'a> Reader<'a> {
                 Content::Map(entries)
             }
             Event::Alias(_) => {
-                let problem = Problem::new(at, "an alias (`*…`) isn't allowed").help("write the value out, or move it to a file that both `extends`");
+                let problem = Problem::new(at, "an alias (`*…`) isn't allowed")
+                    .help("write the value out, or move it to a file that both `extends`");
                 return self.stop(problem);
             }
             _ => return self.stop(Problem::new(at, "this isn't YAML: a value is missing")),
@@ -257,7 +261,10 @@ impl<'a> Reader<'a> {
             return Ok(Value::String(text.to_owned()));
         }
         if is_null(text) {
-            self.note(Problem::new(at.clone(), "a value is missing here").help("write a value; there is no null in an experiment"))?;
+            self.note(
+                Problem::new(at.clone(), "a value is missing here")
+                    .help("write a value; there is no null in an experiment"),
+            )?;
         }
         match resolve(text) {
             Ok(value) => Ok(value),
@@ -285,13 +292,14 @@ fn resolve(text: &str) -> Result<Value, String> {
         return Err(format!("`{text}` isn't allowed: numbers must be finite"));
     }
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let whole = if let Some(hex) = text.strip_prefix("0x").filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-        Some((hex, 16))
-    } else if let Some(octal) = text.strip_prefix("0o").filter(|octal| digits(octal)) {
-        Some((octal, 8))
-    } else {
-        digits(unsigned).then_some((text, 10))
-    };
+    let whole =
+        if let Some(hex) = text.strip_prefix("0x").filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            Some((hex, 16))
+        } else if let Some(octal) = text.strip_prefix("0o").filter(|octal| digits(octal)) {
+            Some((octal, 8))
+        } else {
+            digits(unsigned).then_some((text, 10))
+        };
     if let Some((spelt, radix)) = whole.filter(|(spelt, _)| !spelt.is_empty()) {
         return match i128::from_str_radix(spelt, radix).map(|value| (u64::try_from(value), i64::try_from(value))) {
             Ok((Ok(value), _)) => Ok(value.into()),

@@ -160,7 +160,10 @@ fn check_name(value: &str) -> Result<(), String> {
 
 fn check_split(value: &str) -> Result<(), String> {
     value.split('/').try_for_each(check_name).map_err(|_| {
-        format!("{:?} is not a split: use names of letters, digits, `-`, `_` and `.`, with `/` between them", start(value))
+        format!(
+            "{:?} is not a split: use names of letters, digits, `-`, `_` and `.`, with `/` between them",
+            start(value)
+        )
     })
 }
 

@@ -20,9 +20,13 @@ use crate::store::Store;
 pub fn read(path: &Path) -> Result<Resolved, Failure> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
-        Failure::user(format!("cannot read {name}: {error}"), "name an experiment file, such as experiments/quickstart/baseline.yaml")
+        Failure::user(
+            format!("cannot read {name}: {error}"),
+            "name an experiment file, such as experiments/quickstart/baseline.yaml",
+        )
     })?;
-    let text = source::text(&name, bytes).map_err(|problem| SpecErrors { file: name.clone(), problems: vec![problem] })?;
+    let text =
+        source::text(&name, bytes).map_err(|problem| SpecErrors { file: name.clone(), problems: vec![problem] })?;
     let mut load = |path: &str| {
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => LoadError::Missing,
@@ -35,7 +39,12 @@ pub fn read(path: &Path) -> Result<Resolved, Failure> {
 
 /// The texts that an experiment was read from, each under a comment with its name.
 pub fn texts(resolved: &Resolved) -> String {
-    resolved.sources.iter().map(|file| format!("# ── {}\n{}\n", file.name, file.text.trim_end())).collect::<Vec<_>>().join("\n")
+    resolved
+        .sources
+        .iter()
+        .map(|file| format!("# ── {}\n{}\n", file.name, file.text.trim_end()))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The store that `places` and the current folder name.
@@ -54,7 +63,8 @@ fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
     Ok(Project::find(&here()?, experiment)?)
 }
 
-fn here() -> Result<PathBuf, Failure> {
+/// The current folder.
+pub fn here() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| {
         Failure::user(format!("cannot tell the current folder: {error}"), "change to a folder that exists")
     })

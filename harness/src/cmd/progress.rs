@@ -21,6 +21,7 @@ pub struct Display {
     began: Instant,
     first: Option<(u64, Instant)>,
     printed: Instant,
+    comparing: HashingBar,
 }
 
 impl Display {
@@ -33,6 +34,7 @@ impl Display {
             began: now,
             first: None,
             printed: now,
+            comparing: hashing(),
         }
     }
 
@@ -56,6 +58,7 @@ impl Display {
                 self.start_bar();
             }
             Happening::Progress { done, total, unit, note } => self.progress(done, total, unit, note),
+            Happening::Comparing(state) => self.comparing.show(state),
             Happening::Checkpoint { .. } => {}
             Happening::Log { level, message } => {
                 let mark = if level == Level::Warning { "warning: " } else { "" };

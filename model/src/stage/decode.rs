@@ -91,7 +91,11 @@ impl Scores {
             let edits: Edits = decoded.iter().map(edits).sum();
             // A decode stage has no seed: its intervals are part of the measurement and the same for every run.
             let draws = Draws::new(0, "bootstrap", &[], "");
-            ErrorRate { rate: edits.rate(), interval: bootstrap::interval(&contributions, resampled, settings, draws), edits }
+            ErrorRate {
+                rate: edits.rate(),
+                interval: bootstrap::interval(&contributions, resampled, settings, draws),
+                edits,
+            }
         };
         let share = |holds: fn(&Decoded) -> bool| {
             decoded.iter().filter(|utterance| holds(utterance)).count() as f64 / decoded.len().max(1) as f64

@@ -49,8 +49,7 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let vocabulary = Vocabulary::of(transcripts)?;
     let examples = Examples::of(&train, &vocabulary, finetuning.batch_seconds)?;
     announce(&examples, &vocabulary, work);
-    let mut finetuner =
-        Finetuner::new(&settings.network, finetuning, examples, vocabulary, work.seed()?, work.device);
+    let mut finetuner = Finetuner::new(&settings.network, finetuning, examples, vocabulary, work.seed()?, work.device);
     if let Some(pretrained) = work.find(&Role::Pretrained) {
         finetuner.start_from(&pretrained.path, &settings.network)?;
     }

@@ -24,12 +24,14 @@ fn targets() -> impl Strategy<Value = Value> {
     prop_oneof![
         (2u64..65_536, share()).prop_map(|(clusters, fit)| json!({"mfcc": {"clusters": clusters, "fit": fit}})),
         (2u64..65_536).prop_map(|clusters| json!({"log-mel": {"clusters": clusters}})),
-        (0u64..100, 2u64..1000).prop_map(|(height, clusters)| json!({"layer": {"height": height, "clusters": clusters}})),
+        (0u64..100, 2u64..1000)
+            .prop_map(|(height, clusters)| json!({"layer": {"height": height, "clusters": clusters}})),
     ]
 }
 
 fn strategy() -> impl Strategy<Value = Value> {
-    let iteration = (targets(), 0u64..1_000_000).prop_map(|(targets, steps)| json!({"targets": targets, "steps": steps}));
+    let iteration =
+        (targets(), 0u64..1_000_000).prop_map(|(targets, steps)| json!({"targets": targets, "steps": steps}));
     prop_oneof![
         Just(json!("scratch")),
         proptest::collection::vec(iteration, 0..4).prop_map(|list| json!({"baseline": {"iterations": list}})),
@@ -61,13 +63,15 @@ fn model() -> impl Strategy<Value = Value> {
 }
 
 fn pretraining() -> impl Strategy<Value = Value> {
-    (share(), positive(), proptest::option::of(positive()), positive(), any::<bool>()).prop_map(|(prob, peak, clip, decay, equal)| {
-        let mut optimiser = json!({"weight-decay": decay});
-        if let Some(clip) = clip {
-            optimiser["clip"] = json!(clip);
-        }
-        json!({"masking": {"prob": prob, "equal-count": equal}, "schedule": {"peak": peak}, "optimiser": optimiser})
-    })
+    (share(), positive(), proptest::option::of(positive()), positive(), any::<bool>()).prop_map(
+        |(prob, peak, clip, decay, equal)| {
+            let mut optimiser = json!({"weight-decay": decay});
+            if let Some(clip) = clip {
+                optimiser["clip"] = json!(clip);
+            }
+            json!({"masking": {"prob": prob, "equal-count": equal}, "schedule": {"peak": peak}, "optimiser": optimiser})
+        },
+    )
 }
 
 /// An experiment of every shape that the language has.

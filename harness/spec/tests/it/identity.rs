@@ -27,10 +27,20 @@ fn spelling_is_no_meaning() {
     let spelt = [
         format!("# a comment\n\n{TEXT}"),
         TEXT.replace("steps: 300", "steps: 0x12C").replace("clusters: 100 }", "clusters: 100, fit: 1 }"),
-        TEXT.replace("name: small\n", "name: other\n").replace("Does it read?", "Why?").replace("seeds: [1]", "notes: x\nseeds: [1]"),
-        TEXT.replace("seeds: [1]", "seeds:\n  - 1\nmodel: { encoder: { layers: 12 } }\npretraining: { schedule: { peak: 0.0005 } }"),
+        TEXT.replace("name: small\n", "name: other\n")
+            .replace("Does it read?", "Why?")
+            .replace("seeds: [1]", "notes: x\nseeds: [1]"),
+        TEXT.replace(
+            "seeds: [1]",
+            "seeds:\n  - 1\nmodel: { encoder: { layers: 12 } }\npretraining: { schedule: { peak: 0.0005 } }",
+        ),
         TEXT.replace("seeds: [1]", "pretraining: { schedule: { peak: 5.0e-4 }, loss: { unmasked: -0.0 } }\nseeds: [1]"),
-        TEXT.lines().rev().take(1).chain(TEXT.lines().take(TEXT.lines().count() - 1)).map(|line| format!("{line}\n")).collect(),
+        TEXT.lines()
+            .rev()
+            .take(1)
+            .chain(TEXT.lines().take(TEXT.lines().count() - 1))
+            .map(|line| format!("{line}\n"))
+            .collect(),
     ];
     for text in spelt {
         assert_eq!(hashes(&read(&text)), meant, "{text}");
@@ -89,7 +99,8 @@ fn every_number_and_switch_is_meaning_and_is_named_when_it_differs() {
         assert_ne!(other.spec_hash(), everything.spec_hash(), "{path}");
         if !path.starts_with("seeds") {
             assert_ne!(other.variant_hash(), everything.variant_hash(), "{path}");
-            let found: Vec<_> = differences(&everything.meaning(), &other.meaning()).into_iter().map(|d| d.path).collect();
+            let found: Vec<_> =
+                differences(&everything.meaning(), &other.meaning()).into_iter().map(|d| d.path).collect();
             assert_eq!(found, [path]);
         }
     }
@@ -114,9 +125,11 @@ fn shuffled(value: serde_yaml::Value, by: usize) -> serde_yaml::Value {
 fn yaml(experiment: &Experiment, by: usize) -> String {
     fn present(value: Value) -> Value {
         match value {
-            Value::Object(entries) => {
-                entries.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, present(value))).collect()
-            }
+            Value::Object(entries) => entries
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, present(value)))
+                .collect(),
             Value::Array(items) => items.into_iter().map(present).collect(),
             scalar => scalar,
         }

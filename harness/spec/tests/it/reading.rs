@@ -24,7 +24,8 @@ fn read(path: &Path) -> Result<Resolved, SpecErrors> {
 
 /// What a person sees, then what a program sees.
 fn message(errors: &SpecErrors) -> String {
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100).with_links(false);
+    let handler =
+        GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100).with_links(false);
     let mut shown = String::new();
     handler.render_report(&mut shown, errors).unwrap();
     shown.push_str("\n---\n");
@@ -64,7 +65,8 @@ fn hostile_texts_are_refused_at_once() {
     assert_eq!(first_message(&"{a: ".repeat(250_000)), "lists and maps nest more than 32 levels deep");
     assert!(first_message(&"a: x\n".repeat(1_000_000)).starts_with("the file has 5000000 bytes"));
     assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
-    let many: String = std::iter::once("seeds: [".to_owned()).chain((0..100_001).map(|seed| format!("{seed},"))).collect();
+    let many: String =
+        std::iter::once("seeds: [".to_owned()).chain((0..100_001).map(|seed| format!("{seed},"))).collect();
     assert_eq!(first_message(&format!("{many}]")), "the file has more than 100000 values");
 }
 
