@@ -39,7 +39,7 @@ fn path(text: &str) -> Path {
 }
 
 impl Rules<'_> {
-    /// Notes a broken rule at `at`, in which the values at `also` take part.
+    /// Notes a broken rule at `at`, in which the values at `also` take part. The same words about the same place are said once.
     fn broken(&mut self, at: &str, also: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let place = self.tree.locate(&path(at));
         let mut problem = Problem::new(place.clone(), message).label(format!("`{at}`")).help(help);
@@ -49,7 +49,10 @@ impl Rules<'_> {
                 problem = problem.also(at, format!("`{other}`"));
             }
         }
-        self.problems.push(problem);
+        match self.problems.iter_mut().find(|known| known.at == problem.at && known.message == problem.message) {
+            Some(known) => known.also.extend(problem.also),
+            None => self.problems.push(problem),
+        }
     }
 
     fn divides(&mut self, part: (&str, u32), whole: (&str, u32)) {
@@ -241,6 +244,11 @@ impl Rules<'_> {
                 message,
                 "name a split to fine-tune on, or empty `corpus.test`",
             );
+        }
+        if corpus.validate.is_empty() && (!corpus.finetune.is_empty() || self.experiment.strategy != Strategy::Scratch)
+        {
+            let message = "there is nothing to watch training on: `corpus.validate` is empty";
+            self.broken("corpus.validate", &[], message, "name a split that is neither learnt from nor tested on");
         }
         if corpus.finetune.is_empty() && self.experiment.strategy == Strategy::Scratch {
             let message = "the experiment trains nothing: it neither pretrains nor fine-tunes";

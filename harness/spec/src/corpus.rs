@@ -31,6 +31,7 @@ pub struct Corpus {
     #[serde(default)]
     pub untranscribed: Vec<SplitName>,
     /// Utterance lists with checksums, one a split: the files that the split consists of, as `sha256  size  path` lines.
+    /// Never part of the identity: what the lists say is.
     #[serde(default)]
     pub lists: BTreeMap<SplitName, RelativePath>,
     /// What to do with audio that is not 16 kHz mono.

@@ -1,7 +1,5 @@
 //! The experiment: one question, and all that is needed to answer it.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +10,7 @@ use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;
 use crate::strategy::{Clustering, Strategy};
 use crate::training::{Finetuning, Pretraining};
-use crate::values::{Name, RelativePath, SplitName};
+use crate::values::{Name, SplitName};
 
 /// One experiment, with every default filled in.
 ///
@@ -60,7 +58,7 @@ pub struct Experiment {
 #[serde(rename_all = "kebab-case")]
 struct Meaning<'a> {
     version: Version,
-    corpus: &'a Corpus,
+    corpus: Use<'a>,
     model: &'a Network,
     pretraining: &'a Pretraining,
     clustering: &'a Clustering,
@@ -86,22 +84,43 @@ struct Setting<'a> {
     probing: &'a Probing,
 }
 
-/// How a corpus is used. Its name is how it is found; what it is, the keys of the `corpus` stages say.
+/// How a corpus is used. Its name is how it is found; what it is, the keys of the `corpus` stages say, whichever files list it.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Use<'a> {
+    /// Of the whole experiment alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a Name>,
     pretrain: &'a [SplitName],
     finetune: &'a [SplitName],
     validate: &'a [SplitName],
     test: &'a [SplitName],
     untranscribed: &'a [SplitName],
-    lists: &'a BTreeMap<SplitName, RelativePath>,
     conversion: Conversion,
     exclude_at_most: u32,
 }
 
+impl<'a> From<&'a Corpus> for Use<'a> {
+    fn from(corpus: &'a Corpus) -> Self {
+        let Corpus {
+            name: _,
+            pretrain,
+            finetune,
+            validate,
+            test,
+            untranscribed,
+            lists: _,
+            conversion,
+            exclude_at_most,
+        } = corpus;
+        let (conversion, exclude_at_most) = (*conversion, *exclude_at_most);
+        Self { name: None, pretrain, finetune, validate, test, untranscribed, conversion, exclude_at_most }
+    }
+}
+
 impl Experiment {
-    /// The tree that [`Experiment::spec_hash`] is taken of: everything except `name`, `question` and `notes`, seeds sorted.
+    /// The tree that [`Experiment::spec_hash`] is taken of: everything except `name`, `question`, `notes` and the paths of
+    /// `corpus.lists`, seeds sorted.
     pub fn meaning(&self) -> canon::Canon {
         let Experiment {
             version,
@@ -121,6 +140,7 @@ impl Experiment {
         let mut seeds = seeds.clone();
         seeds.sort_unstable();
         let version = *version;
+        let corpus = Use { name: Some(&corpus.name), ..Use::from(corpus) };
         canon::of(&Meaning {
             version,
             corpus,
@@ -152,10 +172,7 @@ impl Experiment {
             probing,
             seeds: _,
         } = self;
-        let Corpus { name: _, pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most } =
-            corpus;
-        let (version, conversion, exclude_at_most) = (*version, *conversion, *exclude_at_most);
-        let corpus = Use { pretrain, finetune, validate, test, untranscribed, lists, conversion, exclude_at_most };
+        let (version, corpus) = (*version, Use::from(corpus));
         canon::of(&Setting { version, corpus, model, pretraining, clustering, strategy, finetuning, decoding, probing })
     }
 

@@ -11,7 +11,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use serde_yaml::Value;
 
 use crate::node::{Content, Entry, Node};
-use crate::problem::{File, Location, Problem};
+use crate::problem::{File, Location, Problem, SpecErrors};
 
 /// Most bytes of one file.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -26,16 +26,17 @@ pub const MOST_PROBLEMS: usize = 50;
 ///
 /// # Errors
 /// A file that is too large or not UTF-8.
-pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
     let nowhere = || Location { file: Arc::new(File { name: name.into(), text: String::new() }), offset: 0, length: 0 };
+    let refused = |problem| SpecErrors { file: name.into(), problems: vec![problem] };
     if bytes.len() > MOST_BYTES {
-        return Err(Problem::new(nowhere(), too_large(bytes.len())));
+        return Err(refused(Problem::new(nowhere(), too_large(bytes.len()))));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-        Problem::new(nowhere(), format!("the file isn't UTF-8: byte {valid} (line {line}) can't be read as text"))
-            .help("save the file as UTF-8")
+        let message = format!("the file isn't UTF-8: byte {valid} (line {line}) can't be read as text");
+        refused(Problem::new(nowhere(), message).help("save the file as UTF-8"))
     })
 }
 

@@ -80,7 +80,7 @@ fn all() -> Fraction {
 pub struct Clustering {
     /// How k-means descends from its start.
     pub algorithm: Algorithm,
-    /// k-means++ starts; the best of them on held-out frames is optimised further.
+    /// k-means++ starts; the best of them on a validation sample, drawn from the frames that the codebook is fitted on, is optimised further.
     pub starts: Count,
 }
 

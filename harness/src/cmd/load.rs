@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use reprise_spec::experiment::Experiment;
-use reprise_spec::problem::SpecErrors;
 use reprise_spec::read::{LoadError, Resolved};
 use reprise_spec::source;
 
@@ -25,8 +24,7 @@ pub fn read(path: &Path) -> Result<Resolved, Failure> {
             "name an experiment file, such as experiments/quickstart/baseline.yaml",
         )
     })?;
-    let text =
-        source::text(&name, bytes).map_err(|problem| SpecErrors { file: name.clone(), problems: vec![problem] })?;
+    let text = source::text(&name, bytes)?;
     let mut load = |path: &str| {
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => LoadError::Missing,

@@ -58,6 +58,14 @@ fn seeds_and_the_name_of_the_corpus_are_the_experiments_and_not_the_variants() {
     assert_eq!(hashes(&read(&TEXT.replace("[1]", "[1, 2]"))), hashes(&read(&TEXT.replace("[1]", "[2, 1]"))));
 }
 
+#[test]
+fn what_lists_say_is_meaning_and_where_they_lie_is_not() {
+    let listed = |lists: &str| hashes(&read(&TEXT.replace("test: [test]", &format!("test: [test], lists: {lists}"))));
+    let meant = hashes(&read(TEXT));
+    assert_eq!(listed("{ test: a.list }"), meant);
+    assert_eq!(listed("{ test: elsewhere/b.list, train: c.list }"), meant);
+}
+
 /// Every value of an experiment, changed to another that its type allows, with the path.
 fn changed(value: &Value, path: &str, root: &Value, pointer: &str, found: &mut Vec<(String, Value)>) {
     let other = match value {
