@@ -38,7 +38,7 @@ pub enum AudioError {
     Silent,
     #[error("a sample is not a finite number")]
     NotFinite,
-    #[error("{rate} Hz and {channels} channel{}, not 16000 Hz mono", if *.channels == 1 { "" } else { "s" })]
+    #[error("{rate} Hz and {channels} channel{}, not 16000 Hz mono, and `corpus.conversion` is `refuse`", if *.channels == 1 { "" } else { "s" })]
     OtherLayout { rate: u32, channels: usize },
     #[error("a sample rate of {0} Hz is not between 1000 and 384000")]
     AbsurdRate(u32),
@@ -223,10 +223,10 @@ pub(crate) mod tests {
     fn another_layout_is_refused_unless_conversion_is_allowed() {
         let stereo = wav(16_000, 2, &[100, 300, -100, -300]);
         let error = decode(stereo.clone(), Conversion::Refuse).unwrap_err();
-        insta::assert_snapshot!(error, @"16000 Hz and 2 channels, not 16000 Hz mono");
+        insta::assert_snapshot!(error, @"16000 Hz and 2 channels, not 16000 Hz mono, and `corpus.conversion` is `refuse`");
         assert_eq!(decode(stereo, Conversion::Allow), Ok(vec![200.0 / 32768.0, -200.0 / 32768.0]));
         let slow = decode(wav(8_000, 1, &[0; 80]), Conversion::Refuse).unwrap_err();
-        insta::assert_snapshot!(slow, @"8000 Hz and 1 channel, not 16000 Hz mono");
+        insta::assert_snapshot!(slow, @"8000 Hz and 1 channel, not 16000 Hz mono, and `corpus.conversion` is `refuse`");
         assert_eq!(decode(wav(8_000, 1, &[0; 81]), Conversion::Allow).map(|wave| wave.len()), Ok(162));
         assert_eq!(decode(wav(7, 1, &[0; 80]), Conversion::Allow), Err(AudioError::AbsurdRate(7)));
     }

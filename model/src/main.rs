@@ -57,6 +57,10 @@ fn main() -> ExitCode {
             return ExitCode::from(4);
         }
     };
+    let device = match request.device {
+        Device::Cpu => Ok(tch::Device::Cpu),
+        Device::Cuda(index) => shim::load_cuda(index).map(|()| tch::Device::Cuda(index as usize)),
+    };
     let events = match take_standard_output() {
         Ok(events) => events,
         Err(error) => {
@@ -73,15 +77,14 @@ fn main() -> ExitCode {
         }
     };
     tch::set_num_threads(request.threads as i32);
-    let ready = shim::set_deterministic(true).and_then(|()| shim::set_flush_denormal(true));
+    let switched = shim::set_deterministic(true).and_then(|()| shim::set_flush_denormal(true));
     report.send(&hello(request.device));
-    let device = match request.device {
-        Device::Cpu => tch::Device::Cpu,
-        Device::Cuda(index) => tch::Device::Cuda(index as usize),
+    let device = match device.and_then(|device| switched.map(|_| device)) {
+        Ok(device) => device,
+        Err(error) => return failed(&mut report, &error),
     };
     let mut work = Work { request, report, device };
-    let result =
-        ready.and_then(|_| stage::execute(&mut work)).and_then(|summary| work.report.flush().map(|()| summary));
+    let result = stage::execute(&mut work).and_then(|summary| work.report.flush().map(|()| summary));
     match result {
         Ok(summary) => {
             work.report.send(&Event::Done { summary });
@@ -91,13 +94,16 @@ fn main() -> ExitCode {
             work.report.send(&Event::Interrupted { step });
             ExitCode::from(130)
         }
-        Err(error) => {
-            let class = error.class().unwrap_or(Failure::Stage);
-            let help = if let StageError::Refused { help, .. } = &error { help.clone() } else { None };
-            work.report.send(&Event::Failed { class, message: error.to_string(), help });
-            ExitCode::from(if class == Failure::Refused { 2 } else { 3 })
-        }
+        Err(error) => failed(&mut work.report, &error),
     }
+}
+
+/// Says why there is no result.
+fn failed(report: &mut Reporter, error: &StageError) -> ExitCode {
+    let class = error.class().unwrap_or(Failure::Stage);
+    let help = if let StageError::Refused { help, .. } = error { help.clone() } else { None };
+    report.send(&Event::Failed { class, message: error.to_string(), help });
+    ExitCode::from(if class == Failure::Refused { 2 } else { 3 })
 }
 
 /// The first event: who this is and what it computes with.

@@ -6,6 +6,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
 
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -40,6 +42,13 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
 } // namespace
 
 extern "C" {
+
+// The linker leaves libtorch_cuda out of the program, which must start without CUDA. Loading it registers its kernels.
+char *reprise_load_cuda() {
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr) return nullptr;
+    const char *error = dlerror();
+    return copy(error != nullptr ? error : "libtorch_cuda.so can't be loaded");
+}
 
 char *reprise_deterministic(bool on) {
     return guarded([&] {

@@ -1,4 +1,4 @@
-//! What tch lacks of libtorch, from `shim.cpp`: determinism switches and the fused optimiser step.
+//! What tch lacks of libtorch, from `shim.cpp`: its CUDA part on demand, determinism switches and the fused optimiser step.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -7,6 +7,7 @@ use tch::Tensor;
 use crate::failure::StageError;
 
 unsafe extern "C" {
+    fn reprise_load_cuda() -> *mut c_char;
     fn reprise_deterministic(on: bool) -> *mut c_char;
     fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
     fn reprise_adamw(
@@ -37,6 +38,25 @@ fn checked(error: *mut c_char) -> Result<(), StageError> {
         text
     };
     Err(StageError::Failed(format!("libtorch: {}", text.lines().next().unwrap_or_default())))
+}
+
+/// Loads libtorch's CUDA part and makes sure that the device is there. Must come before anything else asks libtorch about CUDA or seeds it.
+///
+/// # Errors
+/// A refusal, when the CUDA libraries can't be loaded or there is no such device.
+pub fn load_cuda(index: u32) -> Result<(), StageError> {
+    let refused = |reason: String| {
+        let help = "pass `--device cpu`, or on a machine with an NVIDIA GPU run `cargo xtask libtorch`, which then installs the CUDA \
+                    libraries too";
+        StageError::refused(format!("cannot compute on cuda:{index}: {reason}"), help)
+    };
+    // SAFETY: takes no pointers.
+    checked(unsafe { reprise_load_cuda() }).map_err(|error| refused(error.to_string()))?;
+    match tch::Cuda::device_count() {
+        count if i64::from(index) < count => Ok(()),
+        0 => Err(refused("libtorch finds no CUDA device".into())),
+        count => Err(refused(format!("the last of this machine's {count} CUDA devices is cuda:{}", count - 1))),
+    }
 }
 
 /// Makes libtorch refuse operations without a deterministic form, and cuDNN choose deterministic algorithms without trying them out.

@@ -184,8 +184,8 @@ mod tests {
         test has 12 unusable files or utterances, 11 may be left out:
           test/7/1/notes.doc: neither .flac nor .wav nor .trans.txt
           test/7/1/7-1-c.flac: truncated: 0 of 4800 samples are there
-          test/7/1/7-1-d.wav: 8000 Hz and 1 channel, not 16000 Hz mono
-          test/7/1/7-1-e.wav: 16000 Hz and 2 channels, not 16000 Hz mono
+          test/7/1/7-1-d.wav: 8000 Hz and 1 channel, not 16000 Hz mono, and `corpus.conversion` is `refuse`
+          test/7/1/7-1-e.wav: 16000 Hz and 2 channels, not 16000 Hz mono, and `corpus.conversion` is `refuse`
           test/7/1/7-1-f.wav: the file is empty
           test/7/1/7-1-g.wav: audio without a transcript
           test/7/1/7-1-h.wav: 399 samples are shorter than one frame of 25 ms

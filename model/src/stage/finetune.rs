@@ -62,7 +62,7 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let steps = u64::from(finetuning.steps.get());
     let mut saved = Instant::now();
     loop {
-        let due = progress.step == steps || progress.step % u64::from(finetuning.validate_every.get()) == 0;
+        let due = progress.step == steps || progress.step.is_multiple_of(u64::from(finetuning.validate_every.get()));
         if due && progress.step > 0 && progress.validations.last().is_none_or(|last| last.step < progress.step) {
             validate(&finetuner, &watched, &mut progress, work)?;
         }

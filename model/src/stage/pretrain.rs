@@ -66,6 +66,14 @@ struct Model {
     head: Head,
 }
 
+/// What every step works with and none replaces.
+struct Given<'a> {
+    settings: &'a PretrainStage,
+    seed: u64,
+    training: &'a Labelled,
+    model: &'a Model,
+}
+
 /// Executes the stage.
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let seed = work.seed()?;
@@ -110,6 +118,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
             .take((steps - first.min(steps)) as usize)
     };
     let mut loader = Loader::start(training.corpora.clone(), normalises(&settings.network), plan);
+    let given = Given { settings, seed, training: &training, model: &model };
     let mut saved = Instant::now();
     while progress.step < steps {
         let waves =
@@ -118,9 +127,9 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         progress.step += 1;
         let rate = schedule::linear(&settings.pretraining.schedule, progress.step, steps);
         progress.samples += waves.lengths.iter().sum::<u64>();
-        step(settings, seed, epoch, &training, waves, &model, &mut adam, rate, &mut progress)?;
+        step(&given, epoch, rate, waves, &mut adam, &mut progress)?;
         log(&mut progress, rate, epoch, steps, work)?;
-        let due = progress.step % u64::from(settings.pretraining.validate_every.get()) == 0;
+        let due = progress.step.is_multiple_of(u64::from(settings.pretraining.validate_every.get()));
         if due || progress.step == steps {
             let found = Validation::measure(settings, seed, &validation, &model, &progress, work)?;
             found.log(work)?;
@@ -157,18 +166,15 @@ impl Model {
 }
 
 /// One step of training on one batch.
-#[allow(clippy::too_many_arguments)]
 fn step(
-    settings: &PretrainStage,
-    seed: u64,
+    given: &Given<'_>,
     epoch: u64,
-    training: &Labelled,
-    waves: Waves,
-    model: &Model,
-    adam: &mut Adam,
     rate: f64,
+    waves: Waves,
+    adam: &mut Adam,
     progress: &mut Progress,
 ) -> Result<(), StageError> {
+    let &Given { settings, seed, training, model } = given;
     let step = progress.step;
     let device = model.store.device();
     let draws =
@@ -222,7 +228,7 @@ fn log(progress: &mut Progress, rate: f64, epoch: u64, steps: u64, work: &mut Wo
     let (loss, accuracy) = (window.loss / masked, window.correct as f64 / masked);
     let note = format!("loss {loss:.3}, masked accuracy {:.1} %", 100.0 * accuracy);
     work.report.progress(progress.step, steps, "steps", &note);
-    if progress.step % LOG_EVERY != 0 && progress.step != steps {
+    if !progress.step.is_multiple_of(LOG_EVERY) && progress.step != steps {
         return Ok(());
     }
     for (name, value) in [

@@ -122,8 +122,11 @@ struct Checked {
     excluded: Vec<Excluded>,
 }
 
+/// Where an utterance's audio lies, and its samples at 16 kHz or what is wrong with it.
+type Audio<'a> = (&'a str, Result<u64, String>);
+
 fn assemble<'a>(contents: impl Iterator<Item = (&'a Listed, Content)>, transcribed: bool) -> Checked {
-    let mut audio: BTreeMap<String, Vec<(&str, Result<u64, String>)>> = BTreeMap::new();
+    let mut audio: BTreeMap<String, Vec<Audio<'_>>> = BTreeMap::new();
     let mut lines: BTreeMap<String, Vec<Result<String, String>>> = BTreeMap::new();
     let mut checked = Checked::default();
     for (file, content) in contents {
