@@ -365,7 +365,7 @@ fn end(mut run: ActiveRun<'_>, position: usize, node: &Node, unmade: Unmade) -> 
             let error = ExecuteError::Stage { run: id, stage: stage.clone(), class, message, log, help };
             (StageState::Failed, Status::Failed, error)
         }
-        Unmade::Error(error) => (StageState::Failed, Status::Failed, error),
+        Unmade::Error(error) => (StageState::Failed, Status::Failed, *error),
     };
     let note = (status == Status::Failed).then(|| RunError {
         stage: Some(stage),

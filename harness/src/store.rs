@@ -83,6 +83,9 @@ pub enum StoreError {
     #[error("the store {} is read-only", .path.display())]
     #[diagnostic(help("pass --store DIR, or set REPRISE_STORE, to a folder that you may write to"))]
     ReadOnly { path: PathBuf },
+    #[error("there can be no store in {}: a part of this path is a file", .path.display())]
+    #[diagnostic(help("pass --store DIR, or set REPRISE_STORE, to a folder that you may write to"))]
+    NotAFolder { path: PathBuf },
     #[error("no space left on the disk that holds {}", .path.display())]
     #[diagnostic(help("free some space and run again: nothing finished is lost"))]
     Full { path: PathBuf },
@@ -114,6 +117,7 @@ impl StoreError {
         match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
+            ErrorKind::NotADirectory => Self::NotAFolder { path },
             _ => Self::Io { verb, path, error },
         }
     }
@@ -147,11 +151,11 @@ impl Store {
     /// [`StoreError::ReadOnly`] or [`StoreError::Full`] when they can't.
     pub fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.root.join("stages"), self.root.join("runs")] {
-            fs::create_dir_all(&folder).map_err(|error| StoreError::io("create", &folder, error))?;
+            fs::create_dir_all(&folder).map_err(|error| StoreError::io("create", &self.root, error))?;
             tempfile::Builder::new()
                 .prefix(".writable-")
                 .tempfile_in(&folder)
-                .map_err(|error| StoreError::io("write below", &folder, error))?;
+                .map_err(|error| StoreError::io("write below", &self.root, error))?;
         }
         // A store never makes the repository that it lies in dirty.
         let ignore = self.root.join(".gitignore");
@@ -232,6 +236,9 @@ impl Store {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(StoreError::io("list", &self.root, error));
+            }
             Err(error) => return Err(StoreError::Io { verb: "list", path: folder, error }),
         };
         let ids = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());

@@ -24,8 +24,8 @@ pub struct Display {
     comparing: HashingBar,
 }
 
-impl Display {
-    pub fn new() -> Self {
+impl Default for Display {
+    fn default() -> Self {
         let now = Instant::now();
         Self {
             terminal: std::io::stderr().is_terminal(),
@@ -37,7 +37,9 @@ impl Display {
             comparing: hashing(),
         }
     }
+}
 
+impl Display {
     /// Shows one happening.
     pub fn show(&mut self, happening: Happening<'_>) {
         match happening {

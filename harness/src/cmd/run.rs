@@ -83,7 +83,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
             provenance: Provenance::of(&args.experiment),
             machine: machine.clone(),
         };
-        let mut display = progress::Display::new();
+        let mut display = progress::Display::default();
         let outcome = execute::execute(&job, &interrupt, &mut |happening| display.show(happening));
         display.clear();
         let record = match outcome? {

@@ -52,7 +52,10 @@ impl<'a> ActiveRun<'a> {
             error: None,
         };
         let run = Self { store: job.store, record, _lock: lock };
-        run.write()?;
+        if let Err(error) = run.write() {
+            job.store.discard_run(&run.record.id);
+            return Err(error.into());
+        }
         Ok(run)
     }
 

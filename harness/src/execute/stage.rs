@@ -46,12 +46,12 @@ pub struct Made {
 pub enum Unmade {
     Failed { class: Failure, message: String, help: Option<String>, log: Option<String> },
     Interrupted,
-    Error(ExecuteError),
+    Error(Box<ExecuteError>),
 }
 
 impl<E: Into<ExecuteError>> From<E> for Unmade {
     fn from(error: E) -> Self {
-        Self::Error(error.into())
+        Self::Error(Box::new(error.into()))
     }
 }
 

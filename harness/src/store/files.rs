@@ -1,7 +1,7 @@
 //! Files that are whole or not there.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -61,14 +61,17 @@ pub fn sync(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| StoreError::io("flush", folder, error))
 }
 
-/// Flushes every file below a folder, and the folders, to disk.
+/// Flushes every file below a folder, and the folders, to disk. A file that goes away meanwhile is one that the owner of a lease renames.
 pub fn sync_tree(folder: &Path) -> Result<(), StoreError> {
     let fail = |error| StoreError::io("flush", folder, error);
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         match entry.file_type().map_err(fail)? {
             kind if kind.is_dir() => sync_tree(&entry.path())?,
-            kind if kind.is_file() => sync(&entry.path())?,
+            kind if kind.is_file() => match sync(&entry.path()) {
+                Err(StoreError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+                synced => synced?,
+            },
             _ => {}
         }
     }

@@ -216,14 +216,22 @@ impl Store {
             let folder = self.run_folder(&id);
             match fs::create_dir(&folder) {
                 Ok(()) => {
-                    files::write(&folder.join("experiment.yaml"), experiment.as_bytes())?;
-                    files::write(&folder.join("spec.canon"), canonical)?;
-                    return Ok(id);
+                    let written = files::write(&folder.join("experiment.yaml"), experiment.as_bytes())
+                        .and_then(|()| files::write(&folder.join("spec.canon"), canonical));
+                    if written.is_err() {
+                        self.discard_run(&id);
+                    }
+                    return written.map(|()| id);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StoreError::io("create", &folder, error)),
             }
         }
+    }
+
+    /// Takes away a run that could not be recorded, such as on a full disk, as far as that is possible.
+    pub(crate) fn discard_run(&self, id: &RunId) {
+        let _ = fs::remove_dir_all(self.run_folder(id));
     }
 
     /// Writes a run's record in place of what it was.

@@ -48,7 +48,9 @@ fn a_damaged_run_is_shown_as_damaged_among_the_others() {
     let damage = |name: &str, text: Option<&str>| {
         let folder = store.root().join("runs").join(name);
         fs::create_dir(&folder).unwrap();
-        text.map(|text| fs::write(folder.join(run::FILE), text).unwrap());
+        if let Some(text) = text {
+            fs::write(folder.join(run::FILE), text).unwrap();
+        }
     };
     damage("20200101-000000-000000", None);
     damage("20200101-000000-000001", Some("{\"format\": 1, \"id\": \"2020"));
