@@ -45,3 +45,36 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(said.code, Some(2));
     insta::assert_snapshot!(said.err);
 }
+
+#[test]
+fn arguments_that_say_nothing_are_refused() {
+    let place = Place::empty();
+    place.write("tiny.yaml", TINY);
+    let mut all = String::new();
+    let wrong: [&[&str]; 6] = [
+        &[],
+        &["rum", "tiny.yaml"],
+        &["run"],
+        &["run", "--device", "gpu", "tiny.yaml"],
+        &["show", "2026"],
+        &["plan", "reprise.toml"],
+    ];
+    for arguments in wrong {
+        let said = place.reprise(arguments);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:#?}");
+        all += &format!("──── reprise {} ────\n{}\n", arguments.join(" "), place.redacted(&said.err));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    let place = Place::with_corpus();
+    let said = place.reprise(&["run", "--device", "cuda:63", "shortest.yaml"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    for words in ["cannot compute on cuda:63", "--device cpu"] {
+        assert!(said.err.contains(words), "{}", said.err);
+    }
+    assert_eq!(place.json(&["list", "--json"])[0]["status"], "failed");
+    assert_eq!(place.reprise(&["run", "shortest.yaml"]).code, Some(0), "another device is another attempt");
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::place::{Place, Said, TINY};
+use crate::place::{Place, SHORTEST, Said, TINY};
 
 fn refused(place: &Place, experiment: &str, words: &[&str]) -> Said {
     let said = place.reprise(&["run", experiment]);
@@ -29,7 +29,7 @@ fn a_truncated_file_is_named() {
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     refused(&place, "tiny.yaml", &[file.file_name().unwrap().to_str().unwrap(), "exclude-at-most"]);
 
-    place.write("lenient.yaml", &TINY.replace("test: [test]", "test: [test]\n  exclude-at-most: 1"));
+    place.write("lenient.yaml", &SHORTEST.replace("test: [test]", "test: [test]\n  exclude-at-most: 1"));
     let run = place.reprise(&["run", "lenient.yaml"]);
     assert_eq!(run.code, Some(0), "a stated number of exclusions is allowed: {run:#?}");
 }
@@ -99,7 +99,7 @@ fn other_rates_and_channels_need_leave() {
         fs::remove_file(&file).unwrap();
         fs::write(file.with_extension("wav"), wav(rate, channels, 2.0)).unwrap();
         refused(&place, "tiny.yaml", &[word, "conversion"]);
-        place.write("converting.yaml", &TINY.replace("test: [test]", "test: [test]\n  conversion: allow"));
+        place.write("converting.yaml", &SHORTEST.replace("test: [test]", "test: [test]\n  conversion: allow"));
         let run = place.reprise(&["run", "converting.yaml"]);
         assert_eq!(run.code, Some(0), "{run:#?}");
     }
@@ -125,10 +125,12 @@ fn swapped_audio_under_an_old_name_is_not_reused() {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_is_refused_and_still_lists() {
+fn a_store_below_a_file_is_refused() {
     let place = Place::with_corpus();
     place.write("not-a-folder", "");
     let said = place.reprise(&["run", "--store", "not-a-folder/store", "tiny.yaml"]);
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert_eq!(place.reprise(&["list", "--store", "not-a-folder/store"]).code, Some(0));
+    insta::assert_snapshot!(place.redacted(&said.err));
+    let listed = place.reprise(&["list", "--store", "not-a-folder/store"]);
+    assert_eq!((listed.code, listed.err), (Some(2), said.err));
 }

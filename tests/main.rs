@@ -5,6 +5,8 @@
 
 mod place;
 
+mod disk;
+mod doctor;
 mod errors;
 mod hostile_data;
 mod killed;

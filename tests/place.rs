@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 /// The root of the checkout.
 pub fn checkout() -> PathBuf {
@@ -11,6 +12,18 @@ pub fn checkout() -> PathBuf {
 
 /// The experiment that whole runs use: two iterations, fine-tuning and decoding with networks of two layers, a few steps each.
 pub const TINY: &str = include_str!("fixtures/experiments/tiny.yaml");
+
+/// The trainer that stands beside `reprise` must come from the same sources: otherwise these tests would test another program.
+static TRAINER_BELONGS: LazyLock<()> = LazyLock::new(|| {
+    let findings = Place::empty().reprise(&["doctor", "--json"]).out;
+    let findings: serde_json::Value = serde_json::from_str(&findings).expect("JSON");
+    let finding = findings.as_array().and_then(|all| all.iter().find(|finding| finding["check"] == "trainer"));
+    let finding = finding.expect("a finding about the trainer");
+    assert_eq!(finding["verdict"], "ok", "{}; {}", finding["message"], finding["help"]);
+});
+
+/// The shortest experiment that passes every file of the corpus through a stage: fine-tuning from random weights, and decoding.
+pub const SHORTEST: &str = include_str!("fixtures/experiments/shortest.yaml");
 
 /// A folder of its own with a project file; removed at the end.
 pub struct Place {
@@ -33,10 +46,12 @@ impl Place {
         place
     }
 
-    /// A place with the tiny experiment and a corpus of a few utterances of the shipped one.
+    /// A place with the tiny experiment and a corpus of a few utterances of the shipped one, for a trainer of this build.
     pub fn with_corpus() -> Self {
+        LazyLock::force(&TRAINER_BELONGS);
         let place = Self::empty();
         place.write("tiny.yaml", TINY);
+        place.write("shortest.yaml", SHORTEST);
         let from = checkout().join("experiments/corpora/quickstart");
         for (split, speakers) in [("train", &["101", "104"][..]), ("dev", &["201"]), ("test", &["301", "302"])] {
             for speaker in speakers {
@@ -59,11 +74,6 @@ impl Place {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, text).expect("a file");
-    }
-
-    /// Reads a file below the folder.
-    pub fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).expect("a file")
     }
 
     /// Keeps the rows of utterances that the corpus here has.
@@ -106,8 +116,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
         command.current_dir(self.folder.path()).env_clear().args(arguments).stdin(Stdio::null());
         command.env("HOME", self.path("home")).env("XDG_CACHE_HOME", self.path("cache")).env("PATH", "/usr/bin:/bin");
-        if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
-            command.env("LD_LIBRARY_PATH", path);
+        if arguments.first() == Some(&"run") {
+            command.args(["--threads", "1"]); // several tests run at once
         }
         command
     }

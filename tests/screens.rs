@@ -40,3 +40,10 @@ fn the_program_never_loads_libtorch() {
     assert!(libraries.contains("libc"), "{libraries}");
     assert!(!libraries.contains("torch"), "{libraries}");
 }
+
+#[test]
+fn the_schema_is_json_with_its_dialect() {
+    let schema = Place::empty().json(&["schema"]);
+    assert!(schema["$schema"].as_str().unwrap().starts_with("https://json-schema.org/"), "{}", schema["$schema"]);
+    assert_eq!(schema["properties"]["seeds"]["type"], "array");
+}

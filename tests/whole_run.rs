@@ -1,29 +1,9 @@
 //! One whole run, and what later runs reuse of it.
 
-use std::path::Path;
-
 use crate::place::{Place, TINY, checkout};
-
-/// The trainer that stands beside `reprise` must come from the same sources: otherwise these tests would test another program.
-fn trainer_belongs() {
-    let trainer = Path::new(env!("CARGO_BIN_EXE_reprise")).with_file_name("reprise-trainer");
-    let version = std::process::Command::new(&trainer).arg("--version").output();
-    let version =
-        version.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace`", trainer.display()));
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let ours =
-        std::process::Command::new(env!("CARGO_BIN_EXE_reprise")).args(["doctor", "--json"]).output().expect("doctor");
-    let ours = String::from_utf8_lossy(&ours.stdout).into_owned();
-    let build = version.split_whitespace().find(|word| ours.contains(*word) && word.len() >= 16);
-    assert!(
-        build.is_some(),
-        "the trainer ({version}) was built from other sources: run `cargo build --workspace`\n{ours}"
-    );
-}
 
 #[test]
 fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
-    trainer_belongs();
     let place = Place::with_corpus();
     let first = place.json(&["run", "--json", "tiny.yaml"]);
     let results = &first[0]["results"];
@@ -67,7 +47,6 @@ fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
 
 #[test]
 fn the_same_experiment_in_another_store_gives_the_same_bits() {
-    trainer_belongs();
     let place = Place::with_corpus();
     let digests = |store: &str| {
         let run = place.json(&["run", "--json", "--store", store, "tiny.yaml"]);
