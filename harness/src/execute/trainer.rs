@@ -58,6 +58,10 @@ pub fn determinism(threads: u32) -> [(&'static str, String); 6] {
     ]
 }
 
+/// How long a thread of libtorch spins before it sleeps. Decides no bit: libgomp's own choice, spinning for milliseconds, made small
+/// steps eight times slower when another process wanted the same two cores.
+const SPINS: &str = "3000";
+
 /// Starts the trainer on `request` and listens to it until it ends.
 pub fn run(
     machine: &Machine,
@@ -73,6 +77,7 @@ pub fn run(
     let child = Command::new(&machine.trainer)
         .arg(request)
         .envs(determinism(machine.threads))
+        .env("GOMP_SPINCOUNT", SPINS)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)
