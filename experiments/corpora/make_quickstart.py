@@ -29,7 +29,7 @@ SEED = 20
 RATE = 16000
 PER_MS = RATE // 1000
 CHAPTER = 1
-UTTERANCES = {"train": 43, "dev": 28, "test": 27}
+UTTERANCES = {"train": 8, "dev": 28, "test": 27}
 """Sentences of each speaker, by split."""
 SPEECH_DBFS = (-41.0, -31.0)
 SNR_DB = (30.0, 40.0)
@@ -53,17 +53,28 @@ class Voice:
 
 US, GB, RP = "gmw/en-US", "gmw/en", "gmw/en-GB-x-rp"
 SCOTLAND, CARIBBEAN, MIDLANDS = "gmw/en-GB-scotland", "gmw/en-029", "gmw/en-GB-x-gbcwmd"
-VOICES = [
-    Voice(101, "M", "train", US, "m3", 155, 50),
-    Voice(102, "F", "train", US, "f2", 165, 48),
-    Voice(103, "M", "train", GB, "m1", 160, 45),
-    Voice(104, "F", "train", GB, "f4", 150, 52),
-    Voice(105, "M", "train", US, "m7", 170, 55),
-    Voice(106, "F", "train", RP, "f5", 158, 50),
-    Voice(107, "M", "train", SCOTLAND, "m4", 152, 50),
-    Voice(108, "M", "train", CARIBBEAN, "m6", 162, 56),
-    Voice(109, "F", "train", US, "linda", 148, 42),
-    Voice(110, "M", "train", MIDLANDS, "max", 156, 48),
+TRAIN_VARIANTS = {
+    "F": ["f2", "f4", "f5", "linda", "Annie", "steph", "Alicia", "anika", "Andrea", "aunty", "steph2", "steph3"],
+    "M": ["m1", "m3", "m4", "m6", "m7", "max", "Denis", "Mike", "john", "Andy", "david", "travis", "Michael", "caleb", "ed",
+          "adam", "Alex", "Lee", "Mario", "edward", "quincy", "shelby", "victor", "miguel", "pedro", "rob", "robert", "zac",
+          "boris", "benjamin", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Marco", "michel", "norbert", "pablo",
+          "sandro", "marcelo", "antonio"],
+}
+"""Variants of train speakers by sex; none of them speaks in another split."""
+ACCENTS = [US, GB, US, RP, US, GB, SCOTLAND, US, MIDLANDS, US, GB, CARIBBEAN]
+
+
+def train_voices():
+    """One speaker a variant, women and men in turn as far as they go, with accent, rate and pitch drawn once a speaker."""
+    women, men = (list(TRAIN_VARIANTS[sex]) for sex in "FM")
+    order = [("F", women.pop(0)) if women and index % 4 == 1 else ("M", men.pop(0))
+             for index in range(len(women) + len(men))]
+    draw = random.Random(f"{SEED}/voices")
+    return [Voice(101 + index, sex, "train", ACCENTS[index % len(ACCENTS)], variant, draw.randint(145, 172),
+                  draw.randint(36, 64)) for index, (sex, variant) in enumerate(order)]
+
+
+VOICES = train_voices() + [
     Voice(201, "M", "dev", US, "m8", 158, 55),
     Voice(202, "F", "dev", GB, "f1", 160, 50),
     Voice(203, "M", "dev", RP, "paul", 152, 52),
