@@ -8,6 +8,7 @@ mod place;
 mod disk;
 mod doctor;
 mod errors;
+mod golden_stages;
 mod hostile_data;
 mod killed;
 mod screens;

@@ -63,7 +63,7 @@ fn the_same_experiment_in_another_store_gives_the_same_bits() {
 fn the_shipped_experiments_are_valid_and_plan() {
     let place = Place::empty();
     let mut found = 0;
-    for folder in ["quickstart", "realspeech"] {
+    for folder in ["quickstart", "realspeech", "librispeech"] {
         for file in std::fs::read_dir(checkout().join("experiments").join(folder)).unwrap().flatten() {
             let path = file.path();
             if path.extension().is_none_or(|extension| extension != "yaml") || path.ends_with("common.yaml") {
@@ -74,5 +74,5 @@ fn the_shipped_experiments_are_valid_and_plan() {
             found += 1;
         }
     }
-    assert!(found >= 5, "{found} experiments");
+    assert!(found >= 6, "{found} experiments");
 }

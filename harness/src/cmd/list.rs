@@ -39,7 +39,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
                     record.seed.to_string(),
                     print::word(&run.seen()),
                     format!("{done}/{}", record.stages.len()),
-                    print::duration(record.seconds()),
+                    record.seconds().map_or("-".into(), print::duration),
                     record.variant.short(),
                 ]
             }

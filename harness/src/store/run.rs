@@ -196,10 +196,10 @@ impl RunRecord {
         }
     }
 
-    /// Seconds that its attempts took; an attempt that was killed or still runs counts nothing.
-    pub fn seconds(&self) -> f64 {
+    /// Seconds that its ended attempts took together; `None` while it has none.
+    pub fn seconds(&self) -> Option<f64> {
         let took = |attempt: &Attempt| attempt.ended.map(|ended| ended.duration_since(attempt.started).as_secs_f64());
-        self.attempts.iter().filter_map(took).sum()
+        self.attempts.iter().filter_map(took).reduce(|sum, seconds| sum + seconds)
     }
 
     /// The output of each stage, by name; absent while the run has none.
