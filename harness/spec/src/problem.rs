@@ -48,6 +48,8 @@ impl fmt::Display for Location {
 
 /// Characters of a message; what quotes a hostile value is cut.
 const LONGEST_MESSAGE: usize = 400;
+/// Bytes of a line that is still worth an excerpt; drawing a file with a longer one would take long and show nothing.
+const LONGEST_LINE: usize = 1_000;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug)]
@@ -59,13 +61,15 @@ pub struct Problem {
     pub label: String,
     /// Other places that take part in it.
     pub also: Vec<(Location, String)>,
-    source: NamedSource<String>,
+    /// What excerpts are drawn from, where the file's lines allow any.
+    source: Option<NamedSource<String>>,
 }
 
 impl Problem {
     /// A problem at one place.
     pub fn new(at: Location, message: impl Into<String>) -> Self {
-        let source = NamedSource::new(&at.file.name, at.file.text.clone());
+        let readable = at.file.text.lines().all(|line| line.len() <= LONGEST_LINE);
+        let source = readable.then(|| NamedSource::new(&at.file.name, at.file.text.clone()));
         let mut message: String = message.into();
         if let Some((cut, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
             message.replace_range(cut.., "…");
@@ -111,7 +115,10 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match self.source {
+            Some(_) => f.write_str(&self.message),
+            None => write!(f, "{}: {}", self.at, self.message),
+        }
     }
 }
 
@@ -123,7 +130,7 @@ impl Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
