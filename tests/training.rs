@@ -78,7 +78,7 @@ fn data(root: &Path) {
     speech(root, &mut writer, &split("dev"), 2);
     let units = root.join("units");
     fs::create_dir_all(&units).unwrap();
-    let source = UnitSource::Layer(1u64.try_into().unwrap());
+    let source = UnitSource::Layer { height: 1u64.try_into().unwrap(), after_final_norm: false };
     let about = Units { clusters: UNITS as u32, rate: 50, source, fit_on: Vec::new() };
     let centroids = Centroids::new(&tch::Tensor::zeros([UNITS as i64, 2], (tch::Kind::Float, tch::Device::Cpu)));
     Codebook { units: about, centroids }.write(&units).unwrap();
@@ -94,13 +94,13 @@ fn settings(front_end: &str, steps: u64) -> PretrainStage {
         },
         "pretraining": {
             "masking": {"prob": 0.5, "length": 4},
-            "head": {"dimension": 16},
+            "head": {"cosine": {"dimension": 16}},
             "loss": {"masked": 1.0, "unmasked": 0.5},
             "schedule": {"peak": 0.005, "warm-up": 0.1},
             "batching": {"seconds": 4.0, "longest": 1.0, "shortest": 0.5},
             "validate-every": 7,
         },
-        "clusters": UNITS,
+        "targets": { "units": [UNITS] },
         "steps": steps,
         "train-on": ["train"],
         "validate-on": ["dev"],
@@ -120,7 +120,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
         inputs: vec![
             input(Role::Corpus(split("train")), root.join("train")),
             input(Role::Corpus(split("dev")), root.join("dev")),
-            input(Role::Units, root.join("units")),
+            input(Role::Targets(0), root.join("units")),
         ],
         data: Some(DataSource { root: root.to_owned(), files: None }),
         work: folder.clone(),

@@ -6,11 +6,12 @@ use miette::Diagnostic;
 use reprise_spec::corpus::Corpus;
 use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{ContentDigest, StageKey};
+use reprise_spec::network::{FeatureKind, FrontEnd};
 use reprise_spec::stage::{
-    CorpusPart, CorpusStage, DecodeStage, FeatureKind, FeaturesStage, FinetuneStage, PretrainStage, ProbeStage, Role,
-    Stage, UnitSource, UnitsStage,
+    CorpusPart, CorpusStage, DecodeStage, FeaturesStage, FinetuneStage, PretrainStage, PretrainTargets, ProbeStage,
+    Role, Stage, UnitSource, UnitsStage,
 };
-use reprise_spec::strategy::{Iteration, Strategy, Targets};
+use reprise_spec::strategy::{Iteration, Strategy, Targets, UnitTargets};
 use reprise_spec::values::{Clusters, Fraction, SplitName};
 use serde::Serialize;
 use thiserror::Error;
@@ -109,7 +110,9 @@ fn files_of(role: Role) -> Option<(SplitName, Part)> {
     match role {
         Role::Corpus(split) => Some((split, Part::Utterances)),
         Role::Alignments(split) => Some((split, Part::Alignments)),
-        Role::Features(_) | Role::Units | Role::Pretrained | Role::Finetuned => None,
+        Role::Features(_) | Role::Units | Role::Targets(_) | Role::InputUnits | Role::Pretrained | Role::Finetuned => {
+            None
+        }
     }
 }
 
@@ -150,18 +153,30 @@ impl Expansion<'_> {
     /// Units, their quality and the model of one iteration; the node of the model.
     fn iteration(&mut self, number: usize, iteration: &Iteration, before: Option<usize>) -> Result<usize, PlanError> {
         let Experiment { corpus, model, pretraining, .. } = self.experiment;
-        let targets = self.targets(number, &iteration.targets, before)?;
-        let units = self.units(number, &targets);
-        self.unit_quality(number, &targets, units);
-
-        let mut inputs = vec![Edge { role: Role::Units, node: units }];
+        let sets = iteration.targets.sets();
+        let mut inputs = Vec::new();
+        for (index, set) in sets.iter().enumerate() {
+            let targets = self.targets(number, set, before)?;
+            let of = if sets.len() == 1 {
+                format!("iteration {number}")
+            } else {
+                format!("iteration {number}.{}", index + 1)
+            };
+            let units = self.units(&of, &targets);
+            self.unit_quality(&of, &targets, units);
+            inputs.push(Edge { role: Role::Targets(index as u32), node: units });
+        }
+        inputs.extend(self.input_units());
         for split in union(&corpus.pretrain, &corpus.validate) {
             inputs.push(self.corpus(&split));
         }
         let stage = PretrainStage {
             network: model.clone(),
             pretraining: pretraining.clone(),
-            clusters: targets.clusters,
+            targets: match &iteration.targets {
+                Targets::Quantiser(quantiser) => PretrainTargets::Quantiser(quantiser.clone()),
+                _ => PretrainTargets::Units(sets.iter().map(UnitTargets::clusters).collect()),
+            },
             steps: iteration.steps,
             train_on: corpus.pretrain.clone(),
             validate_on: corpus.validate.clone(),
@@ -169,23 +184,35 @@ impl Expansion<'_> {
         Ok(self.add(format!("pretrain iteration {number}"), Stage::Pretrain(stage), inputs))
     }
 
-    fn targets(&self, number: usize, targets: &Targets, before: Option<usize>) -> Result<Clustered, PlanError> {
-        let (source, clusters, fit) = match targets {
-            Targets::Mfcc(of) => (Source::Features(FeatureKind::Mfcc), of.clusters, of.fit),
-            Targets::LogMel(of) => (Source::Features(FeatureKind::LogMel), of.clusters, of.fit),
-            Targets::Layer(of) => {
+    fn targets(&self, number: usize, targets: &UnitTargets, before: Option<usize>) -> Result<Clustered, PlanError> {
+        let source = match targets {
+            UnitTargets::Mfcc(_) => Source::Features(UnitSource::Features(FeatureKind::Mfcc), FeatureKind::Mfcc),
+            UnitTargets::LogMel(_) => Source::Features(UnitSource::Features(FeatureKind::LogMel), FeatureKind::LogMel),
+            UnitTargets::MfccSubspace(of) => {
+                Source::Features(UnitSource::MfccSubspace { order: of.order, splice: of.splice }, FeatureKind::Mfcc)
+            }
+            UnitTargets::Layer(of) => {
                 let pretrained = before.ok_or(PlanError::NothingToCluster(number))?;
                 let (height, layers) = (of.height.get(), self.experiment.model.encoder.layers.get());
                 if height > layers {
                     return Err(PlanError::NoSuchLayer { iteration: number, height, layers });
                 }
-                (Source::Layer { source: UnitSource::Layer(of.height), pretrained }, of.clusters, of.fit)
+                let source = UnitSource::Layer { height: of.height, after_final_norm: of.after_final_norm };
+                Source::Layer { source, pretrained }
             }
         };
-        Ok(Clustered { source, clusters, fit })
+        Ok(Clustered { source, clusters: targets.clusters(), fit: targets.fit() })
     }
 
-    fn units(&mut self, number: usize, targets: &Clustered) -> usize {
+    /// The codebook that the network's front-end reads, where it reads one.
+    fn input_units(&mut self) -> Option<Edge> {
+        let FrontEnd::Units(units) = &self.experiment.model.front_end else { return None };
+        let source = Source::Features(UnitSource::Features(units.of), units.of);
+        let clustered = Clustered { source, clusters: units.clusters, fit: units.fit };
+        Some(Edge { role: Role::InputUnits, node: self.units("input", &clustered) })
+    }
+
+    fn units(&mut self, of: &str, targets: &Clustered) -> usize {
         let Experiment { corpus, clustering, .. } = self.experiment;
         let mut inputs = Vec::new();
         for split in union(&corpus.pretrain, &corpus.validate) {
@@ -199,11 +226,11 @@ impl Expansion<'_> {
             fit_on: corpus.pretrain.clone(),
             label: corpus.validate.iter().filter(|split| !corpus.pretrain.contains(split)).cloned().collect(),
         };
-        let name = format!("units iteration {number} ({}, {})", targets.source.word(), targets.clusters.get());
+        let name = format!("units {of} ({}, {})", targets.source.unit_source(), targets.clusters.get());
         self.add(name, Stage::Units(stage), inputs)
     }
 
-    fn unit_quality(&mut self, number: usize, targets: &Clustered, units: usize) {
+    fn unit_quality(&mut self, of: &str, targets: &Clustered, units: usize) {
         let Some(quality) = &self.experiment.probing.unit_quality else { return };
         let mut inputs = vec![Edge { role: Role::Units, node: units }];
         for split in &quality.splits {
@@ -212,13 +239,13 @@ impl Expansion<'_> {
             inputs.extend(self.clustered(split, targets));
         }
         let stage = Stage::Probe(ProbeStage::UnitQuality(quality.clone()));
-        self.add(format!("unit quality iteration {number}"), stage, inputs);
+        self.add(format!("unit quality {of}"), stage, inputs);
     }
 
     /// What a stage needs to see the frames of a split that are clustered.
     fn clustered(&mut self, split: &SplitName, targets: &Clustered) -> Vec<Edge> {
         match targets.source {
-            Source::Features(kind) => vec![self.features(split, kind)],
+            Source::Features(_, kind) => vec![self.features(split, kind)],
             Source::Layer { pretrained, .. } => {
                 vec![Edge { role: Role::Pretrained, node: pretrained }, self.corpus(split)]
             }
@@ -228,7 +255,11 @@ impl Expansion<'_> {
     fn finetune(&mut self, pretrained: Option<usize>) -> usize {
         let Experiment { corpus, model, finetuning, .. } = self.experiment;
         let validate: Vec<_> = corpus.validate.iter().filter(|split| transcribed(corpus, split)).cloned().collect();
-        let mut inputs: Vec<Edge> = pretrained.map(|node| Edge { role: Role::Pretrained, node }).into_iter().collect();
+        let before = match pretrained {
+            Some(node) => Some(Edge { role: Role::Pretrained, node }),
+            None => self.input_units(),
+        };
+        let mut inputs: Vec<Edge> = before.into_iter().collect();
         for split in union(&corpus.finetune, &validate) {
             inputs.push(self.corpus(&split));
         }
@@ -250,7 +281,7 @@ impl Expansion<'_> {
     fn features(&mut self, split: &SplitName, kind: FeatureKind) -> Edge {
         let inputs = vec![self.corpus(split)];
         let stage = Stage::Features(FeaturesStage { kind });
-        let node = self.add(format!("features {split} ({})", feature_word(kind)), stage, inputs);
+        let node = self.add(format!("features {split} ({})", UnitSource::Features(kind)), stage, inputs);
         Edge { role: Role::Features(split.clone()), node }
     }
 
@@ -323,33 +354,18 @@ struct Clustered {
     fit: Fraction,
 }
 
-/// Where clustered frames come from, with the node of the model that gives them.
+/// Where clustered frames come from, with the features or the node of the model that gives them.
 #[derive(Clone, Copy)]
 enum Source {
-    Features(FeatureKind),
+    Features(UnitSource, FeatureKind),
     Layer { source: UnitSource, pretrained: usize },
 }
 
 impl Source {
     fn unit_source(self) -> UnitSource {
         match self {
-            Source::Features(kind) => UnitSource::Features(kind),
-            Source::Layer { source, .. } => source,
+            Source::Features(source, _) | Source::Layer { source, .. } => source,
         }
-    }
-
-    fn word(self) -> String {
-        match self.unit_source() {
-            UnitSource::Features(kind) => feature_word(kind).into(),
-            UnitSource::Layer(height) => format!("layer {}", height.get()),
-        }
-    }
-}
-
-fn feature_word(kind: FeatureKind) -> &'static str {
-    match kind {
-        FeatureKind::Mfcc => "mfcc",
-        FeatureKind::LogMel => "log-mel",
     }
 }
 

@@ -1,7 +1,10 @@
 //! The numbers of a run, gathered from the manifests of its stages.
 
+use std::collections::BTreeMap;
+
 use reprise_spec::contract::Score;
-use reprise_spec::stage::{FeatureKind, ProbeStage, Stage, UnitSource};
+use reprise_spec::identity::StageKey;
+use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
 
 use crate::store::{RunRecord, Store};
@@ -19,12 +22,20 @@ pub struct Results {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Iteration {
-    /// What was clustered: `mfcc`, `log-mel`, `layer 6`.
+    /// What it predicted: one set of units as a rule, several for an ensemble; none where the stage of the units is no longer stored.
+    pub targets: Vec<Units>,
+    pub pretraining: Vec<Score>,
+}
+
+/// One set of units.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Units {
+    /// What was clustered: `mfcc`, `log-mel`, `layer 6`; or `quantiser`.
     pub source: String,
     pub clusters: u32,
-    pub units: Vec<Score>,
+    pub scores: Vec<Score>,
     pub quality: Vec<Score>,
-    pub pretraining: Vec<Score>,
 }
 
 /// The scores of one decoded split.
@@ -39,27 +50,37 @@ impl Results {
     /// The results of a run as far as it came. Stages whose output is no longer stored are left out.
     pub fn of(run: &RunRecord, store: &Store) -> Self {
         let mut results = Self::default();
+        let mut units: BTreeMap<StageKey, Units> = BTreeMap::new();
         for stage in &run.stages {
             let Some(output) = stage.state.digest().and_then(|digest| store.output(&stage.key, &digest)) else {
                 continue;
             };
-            let summary = output.manifest.summary;
-            match output.manifest.settings {
-                Stage::Units(units) => results.iterations.push(Iteration {
-                    source: source(units.source),
-                    clusters: units.clusters.get(),
-                    units: summary,
-                    ..Iteration::default()
-                }),
+            let manifest = output.manifest;
+            let (summary, inputs) = (manifest.summary, manifest.inputs);
+            match manifest.settings {
+                Stage::Units(settings) => {
+                    let (source, clusters) = (settings.source.to_string(), settings.clusters.get());
+                    units.insert(manifest.key, Units { source, clusters, scores: summary, quality: Vec::new() });
+                }
                 Stage::Probe(ProbeStage::UnitQuality(_)) => {
-                    if let Some(iteration) = results.iterations.last_mut() {
-                        iteration.quality = summary;
+                    let measured = inputs.iter().find(|input| input.role == Role::Units);
+                    if let Some(measured) = measured.and_then(|input| units.get_mut(&input.key)) {
+                        measured.quality = summary;
                     }
                 }
-                Stage::Pretrain(_) => {
-                    if let Some(iteration) = results.iterations.last_mut() {
-                        iteration.pretraining = summary;
-                    }
+                Stage::Pretrain(settings) => {
+                    let targets = match settings.targets {
+                        PretrainTargets::Units(_) => inputs
+                            .iter()
+                            .filter(|input| matches!(input.role, Role::Targets(_)))
+                            .filter_map(|input| units.get(&input.key).cloned())
+                            .collect(),
+                        PretrainTargets::Quantiser(quantiser) => {
+                            let clusters = quantiser.groups.get() * quantiser.entries.get();
+                            vec![Units { source: "quantiser".into(), clusters, ..Units::default() }]
+                        }
+                    };
+                    results.iterations.push(Iteration { targets, pretraining: summary });
                 }
                 Stage::Finetune(_) => results.finetuning = summary,
                 Stage::Decode(decode) => {
@@ -69,14 +90,6 @@ impl Results {
             }
         }
         results
-    }
-}
-
-fn source(source: UnitSource) -> String {
-    match source {
-        UnitSource::Features(FeatureKind::Mfcc) => "mfcc".into(),
-        UnitSource::Features(FeatureKind::LogMel) => "log-mel".into(),
-        UnitSource::Layer(height) => format!("layer {}", height.get()),
     }
 }
 

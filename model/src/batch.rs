@@ -3,7 +3,7 @@
 //! Source: fairseq `HubertDataset` and `batch_by_size`. Departs from it: crops start and end on the frame grid, so that labels line up
 //! exactly, counts are not rounded to multiples of 8, and ties are broken anew every epoch.
 
-use reprise_spec::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, frames};
+use reprise_spec::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, SAMPLE_RATE, frames};
 use reprise_spec::training::{Batching, Lengths};
 
 use crate::random::Draws;
@@ -31,11 +31,11 @@ impl Crop {
         frames(self.samples)
     }
 
-    /// The place of frame `t`'s label among the utterance's labels, of which there are `rate` (50 or 100) a second.
-    ///
-    /// Frame t of the crop is frame start/320 + t of the utterance, which goes with every label at 50 Hz and every second one at 100 Hz.
-    pub fn label(&self, t: u64, rate: u32) -> usize {
-        ((self.start / FRAME_STRIDE + t) * u64::from(rate / 50)) as usize
+    /// The place of a frame's label among the utterance's labels, of which there are `rate` a second; the frame starts `offset` samples
+    /// into the crop. It is the label that covers the frame's first sample: every one at 50 Hz and every second one at 100 Hz for frames
+    /// of 20 ms.
+    pub fn label(&self, offset: u64, rate: u32) -> usize {
+        ((self.start + offset) * u64::from(rate) / u64::from(SAMPLE_RATE)) as usize
     }
 }
 
@@ -108,7 +108,13 @@ mod tests {
 
     fn settings(seconds: f64, longest: f64, shortest: f64, lengths: Lengths) -> Batching {
         let seconds_of = |value| Seconds::try_from(value).unwrap();
-        Batching { seconds: seconds_of(seconds), longest: seconds_of(longest), shortest: seconds_of(shortest), lengths }
+        Batching {
+            seconds: seconds_of(seconds),
+            longest: seconds_of(longest),
+            shortest: seconds_of(shortest),
+            lengths,
+            ..Batching::default()
+        }
     }
 
     fn candidates(lengths: &[u64]) -> Vec<Candidate> {
@@ -180,7 +186,7 @@ mod tests {
                     (50, FRAME_STRIDE, frames(whole)),
                     (100, reprise_spec::arithmetic::FEATURE_STRIDE, reprise_spec::arithmetic::feature_frames(whole)),
                 ] {
-                    let label = crop.label(t, rate) as u64;
+                    let label = crop.label(t * FRAME_STRIDE, rate) as u64;
                     prop_assert_eq!(label * stride, first_sample);
                     prop_assert!(label < count);
                 }

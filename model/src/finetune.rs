@@ -54,6 +54,7 @@ impl<'a> Examples<'a> {
             longest: batch,
             shortest: Seconds::try_from(1.0 / f64::from(SAMPLE_RATE)).map_err(StageError::Failed)?,
             lengths: Lengths::Pad,
+            ..Batching::default()
         };
         let mut examples = Self { utterances: Vec::new(), candidates: Vec::new(), batching, left_out: Vec::new() };
         for (split, corpus, utterance) in corpora.iter() {
@@ -341,7 +342,7 @@ pub(crate) mod tests {
     pub(crate) fn network() -> Network {
         let count = |value: u64| Count::try_from(value).unwrap();
         Network {
-            front_end: parts::FrontEnd::LogMel(parts::LogMelFrontEnd { bins: count(20) }),
+            front_end: parts::FrontEnd::LogMel(parts::LogMelFrontEnd { bins: count(20), ..Default::default() }),
             encoder: parts::Encoder {
                 layers: count(2),
                 width: count(48),
@@ -350,7 +351,7 @@ pub(crate) mod tests {
                 positional: parts::PositionalConvolution { kernel: count(8), groups: count(4) },
                 ..parts::Encoder::default()
             },
-            dropout: parts::Dropout::default(),
+            ..Network::default()
         }
     }
 

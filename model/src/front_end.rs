@@ -23,6 +23,7 @@ impl FrontEnd {
         match settings {
             settings::FrontEnd::Wave(settings) => Self::Wave(WaveFrontEnd::new(path, settings)),
             settings::FrontEnd::LogMel(settings) => Self::LogMel(LogMelFrontEnd::new(settings, path.device())),
+            settings::FrontEnd::Units(_) => unreachable!("`stage::unbuilt` refuses it"),
         }
     }
 

@@ -4,7 +4,8 @@
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
 
 use reprise_spec::arithmetic;
-use reprise_spec::network::Network;
+use reprise_spec::network::{LinearProjection, Network};
+use reprise_spec::values::Height;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
@@ -16,7 +17,7 @@ use crate::layers::{LayerNorm, Linear, parameter};
 #[derive(Debug)]
 pub struct Hubert {
     pub front_end: FrontEnd,
-    norm: LayerNorm,
+    norm: Option<LayerNorm>,
     projection: Option<Linear>,
     mask_embedding_d: Tensor,
     pub encoder: Encoder,
@@ -32,11 +33,24 @@ pub struct Masks {
     pub channel_bd: Option<Tensor>,
 }
 
+/// Which frames a pass gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Taps<'a> {
+    /// The last layer's, after the final norm of pre-norm encoders.
+    Output,
+    /// The outputs of these layers, ascending, before any final norm.
+    Layers(&'a [Height]),
+    /// Every rate of a hierarchy, the highest first; in any other network the output.
+    Rates,
+}
+
 /// What a pass gives.
 #[derive(Debug)]
 pub struct Encoding {
-    /// B × T × D, after the final norm of pre-norm encoders.
-    pub output_btd: Tensor,
+    /// The frames that were asked for, B × T × D each, in the order of the [`Taps`].
+    pub outputs: Vec<Tensor>,
+    /// The front-end's frames before projection and masks, normalised where the network does so: B × T × C.
+    pub features_btc: Tensor,
     /// Mean square of the front-end's output, a scalar.
     pub penalty: Tensor,
 }
@@ -47,9 +61,10 @@ impl Hubert {
         let front_end = FrontEnd::new(&(path / "feature_extractor"), &network.front_end);
         let (inner, width) = (front_end.width(), i64::from(network.encoder.width.get()));
         let projection = path / "feature_projection";
+        let projects = inner != width || network.projection.linear == LinearProjection::Always;
         Self {
-            norm: LayerNorm::new(&(&projection / "layer_norm"), inner),
-            projection: (inner != width).then(|| Linear::uniform(&(&projection / "projection"), inner, width)),
+            norm: network.projection.layer_norm.then(|| LayerNorm::new(&(&projection / "layer_norm"), inner)),
+            projection: projects.then(|| Linear::uniform(&(&projection / "projection"), inner, width)),
             mask_embedding_d: parameter(path, "masked_spec_embed", &[width], Init::Uniform { lo: 0.0, up: 1.0 }),
             encoder: Encoder::new(&(path / "encoder"), network),
             front_end,
@@ -63,17 +78,34 @@ impl Hubert {
     }
 
     /// Encodes B × S samples. `lengths` are the samples of each row; `None` when no row is padded.
-    pub fn forward(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, masks: &Masks, mode: Mode) -> Encoding {
+    pub fn forward(
+        &self,
+        wave_bs: &Tensor,
+        lengths: Option<&[u64]>,
+        masks: &Masks,
+        mode: Mode,
+        taps: Taps,
+    ) -> Encoding {
         let features_btc = self.front_end.forward(wave_bs);
         let penalty = features_btc.square().mean(Kind::Float);
+        let features_btc = self.normalise(&features_btc);
         let x_btd = self.project(&features_btc, masks, mode);
         let padding_bt = padding(&x_btd, lengths);
-        Encoding { output_btd: self.encoder.forward(&x_btd, padding_bt.as_ref(), mode), penalty }
+        let padding_bt = padding_bt.as_ref();
+        let outputs = match taps {
+            Taps::Output | Taps::Rates => vec![self.encoder.forward(&x_btd, padding_bt, mode)],
+            Taps::Layers(layers) => {
+                let last = layers.last().map_or(0, |layer| layer.get() as usize);
+                let states = self.encoder.states(&x_btd, padding_bt, mode, last);
+                layers.iter().map(|layer| states[layer.get() as usize].shallow_clone()).collect()
+            }
+        };
+        Encoding { outputs, features_btc, penalty }
     }
 
     /// Encodes B × T × C front-end frames to B × T × D. `lengths` are the frames of each row; the others are padding.
     pub fn encode(&self, features_btc: &Tensor, lengths: &[u64], masks: &Masks, mode: Mode) -> Tensor {
-        let x_btd = self.project(features_btc, masks, mode);
+        let x_btd = self.project(&self.normalise(features_btc), masks, mode);
         let frames = x_btd.size()[1];
         let padded = lengths.iter().any(|&length| (length as i64) < frames);
         let padding_bt = padded.then(|| encoder::padding(lengths, frames, x_btd.device()));
@@ -83,14 +115,14 @@ impl Hubert {
     /// Layers 0 to `last`, each B × T × D, without masks and dropout: 0 is the input of the stack, the others are outputs of its
     /// blocks before any final norm.
     pub fn hidden_states(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, last: usize) -> Vec<Tensor> {
-        let x_btd = self.project(&self.front_end.forward(wave_bs), &Masks::default(), Mode::Evaluate);
+        let x_btd = self.frames(wave_bs);
         let padding_bt = padding(&x_btd, lengths);
         self.encoder.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
     }
 
     /// One layer as [`Hubert::hidden_states`] counts them; the layers above it are not computed.
     pub fn layer(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, layer: usize) -> Tensor {
-        let x_btd = self.project(&self.front_end.forward(wave_bs), &Masks::default(), Mode::Evaluate);
+        let x_btd = self.frames(wave_bs);
         let padding_bt = padding(&x_btd, lengths);
         self.encoder.walk(&x_btd, padding_bt.as_ref(), Mode::Evaluate, layer, |_| ())
     }
@@ -115,8 +147,19 @@ impl Hubert {
         }
     }
 
+    /// What the encoder is given without masks and dropout.
+    fn frames(&self, wave_bs: &Tensor) -> Tensor {
+        let features_btc = self.normalise(&self.front_end.forward(wave_bs));
+        self.project(&features_btc, &Masks::default(), Mode::Evaluate)
+    }
+
+    fn normalise(&self, features_btc: &Tensor) -> Tensor {
+        self.norm.as_ref().map_or_else(|| features_btc.shallow_clone(), |norm| norm.forward(features_btc))
+    }
+
+    /// Normalised features to the encoder's input.
     fn project(&self, features_btc: &Tensor, masks: &Masks, mode: Mode) -> Tensor {
-        let mut x_btd = self.norm.forward(features_btc);
+        let mut x_btd = features_btc.shallow_clone();
         if let Some(projection) = &self.projection {
             x_btd = projection.forward(&x_btd);
         }
@@ -142,7 +185,7 @@ fn padding(x_btd: &Tensor, lengths: Option<&[u64]>) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use reprise_spec::network::{FrontEnd as FrontEndSettings, FrontEndNorm, LayerNormPlacement};
-    use reprise_spec::training;
+    use reprise_spec::training::{self, CosineHead};
     use reprise_spec::values::{Clusters, Count};
     use tch::nn::VarStore;
     use tch::{Device, Tensor};
@@ -171,8 +214,8 @@ mod tests {
         let store = VarStore::new(Device::Cpu);
         let _hubert = Hubert::new(&store.root(), network);
         let head = head.map(|dimension| {
-            let settings = training::Head { dimension: count(dimension), ..training::Head::default() };
-            Head::new(&store.root(), network, &settings, Clusters::try_from(504).unwrap())
+            let settings = training::Head::Cosine(CosineHead { dimension: count(dimension), ..CosineHead::default() });
+            Head::new(&store.root(), network, &settings, &[Clusters::try_from(504).unwrap()])
         });
         drop(head);
         store.variables().values().map(|parameter| parameter.numel() as i64).sum()
@@ -222,7 +265,8 @@ mod tests {
         let states = hubert.hidden_states(&wave_bs, None, 2);
         assert_eq!(states.len(), 3);
         assert_eq!(states[2].size(), [2, arithmetic::frames(8_000) as i64, 16]);
-        let output_btd = hubert.forward(&wave_bs, None, &Masks::default(), Mode::Evaluate).output_btd;
+        let output_btd =
+            hubert.forward(&wave_bs, None, &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0);
         assert!(output_btd.equal(&states[2]));
         for (layer, state) in states.iter().enumerate() {
             assert!(hubert.layer(&wave_bs, None, layer).equal(state));
@@ -258,7 +302,10 @@ mod tests {
         hubert.freeze_front_end();
         let wave_bs = Tensor::randn([1, 8_000], (Kind::Float, Device::Cpu));
         let mode = Mode::Train { skipped: &[true, false] };
-        hubert.forward(&wave_bs, None, &Masks::default(), mode).output_btd.square().sum(Kind::Float).backward();
+        hubert.forward(&wave_bs, None, &Masks::default(), mode, Taps::Output).outputs[0]
+            .square()
+            .sum(Kind::Float)
+            .backward();
         for (name, parameter) in store.variables() {
             let idle = name.contains("feature_extractor") || name.contains("layers.0.") || name == "masked_spec_embed";
             assert_eq!(parameter.grad().defined(), !idle, "{name}");

@@ -177,7 +177,7 @@ impl LabelWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reprise_spec::stage::FeatureKind;
+    use reprise_spec::network::FeatureKind;
 
     fn units() -> Units {
         Units { clusters: 3, rate: 100, source: UnitSource::Features(FeatureKind::Mfcc), fit_on: Vec::new() }

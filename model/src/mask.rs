@@ -73,6 +73,7 @@ mod tests {
             length: Count::try_from(length).unwrap(),
             min_masks,
             equal_count,
+            ..SpanMasking::default()
         }
     }
 

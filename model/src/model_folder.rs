@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use reprise_spec::network::Network;
-use reprise_spec::training::Head;
-use reprise_spec::values::Clusters;
+use reprise_spec::stage::{PretrainStage, PretrainTargets};
+use reprise_spec::training::{Head, PredictAt, Pretraining};
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -27,12 +27,20 @@ pub struct About {
 
 /// What stands above the encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Output {
-    /// The pretraining head ([`crate::head`]).
-    Units { clusters: Clusters, head: Head },
+    /// What pretraining left ([`crate::objective`]).
+    Pretrained { targets: PretrainTargets, head: Head, predict_at: PredictAt },
     /// CTC over as many symbols; `vocabulary.txt` beside it names them.
     Characters { symbols: u32 },
+}
+
+impl Output {
+    /// What stands above the encoder after this stage.
+    pub fn pretrained(settings: &PretrainStage) -> Self {
+        let Pretraining { head, predict_at, .. } = settings.pretraining.clone();
+        Self::Pretrained { targets: settings.targets.clone(), head, predict_at }
+    }
 }
 
 /// Writes the parameters of `store` and what they are into `folder`.

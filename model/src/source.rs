@@ -53,7 +53,10 @@ impl Source {
     pub fn open(source: UnitSource, splits: &[SplitName], work: &Work) -> Result<Self, StageError> {
         match source {
             UnitSource::Features(_) => Self::stored(splits, work),
-            UnitSource::Layer(height) => Self::layer(height.get() as usize, splits, work),
+            UnitSource::MfccSubspace { .. } => {
+                Err(StageError::refused("this program doesn't cluster subspaces of MFCC yet", "cluster `mfcc`"))
+            }
+            UnitSource::Layer { height, .. } => Self::layer(height.get() as usize, splits, work),
         }
     }
 
@@ -104,6 +107,14 @@ impl Source {
         let layer = Box::new(Layer { network, height, width, standardised });
         let origin = Origin::Layer { corpora, at, layer };
         Ok(Self { spans, origin, device: work.device })
+    }
+
+    /// Frames a second.
+    pub fn rate(&self) -> u32 {
+        match &self.origin {
+            Origin::Stored { .. } => 100,
+            Origin::Layer { .. } => 50,
+        }
     }
 
     /// The frames of the utterance of `spans[index]`: T × D, `f32`, on the stage's device.

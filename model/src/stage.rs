@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reprise_spec::contract::{Input, Request, Score};
+use reprise_spec::network::{FrontEnd, Initialisation, Subsampling};
 use reprise_spec::stage::{Role, Stage};
+use reprise_spec::training::{EpsilonPlacement, LabelAlignment, LastPosition, PaddingRule};
 use tch::Device;
 
 use crate::failure::StageError;
@@ -66,6 +68,7 @@ impl Work {
 pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
     let out = work.request.work.join("out");
     fs::create_dir_all(&out).map_err(|error| StageError::io("cannot create", &out, &error))?;
+    unbuilt(&work.request.stage)?;
     match work.request.stage.clone() {
         Stage::Corpus(settings) => corpus::run(&settings, work),
         Stage::Features(settings) => features::run(&settings, work),
@@ -74,5 +77,46 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
         Stage::Finetune(settings) => finetune::run(&settings, work),
         Stage::Decode(settings) => decode::run(&settings, work),
         Stage::Probe(settings) => probe::run(&settings, work),
+    }
+}
+
+/// Refuses what the language says and this program doesn't do yet.
+fn unbuilt(stage: &Stage) -> Result<(), StageError> {
+    let (network, pretraining) = match stage {
+        Stage::Pretrain(settings) => (&settings.network, Some(&settings.pretraining)),
+        Stage::Finetune(settings) => (&settings.network, None),
+        _ => return Ok(()),
+    };
+    let front_end = match &network.front_end {
+        FrontEnd::Wave(_) => false,
+        FrontEnd::LogMel(mel) => !matches!(&mel.subsampling, Subsampling::Stack(stack) if stack.frames.get() == 2),
+        FrontEnd::Units(_) => true,
+    };
+    let encoder = &network.encoder;
+    let missing = [
+        (front_end, "this front-end"),
+        (network.hierarchy.is_some(), "`model.hierarchy`"),
+        (encoder.relative_positions.is_some(), "`model.encoder.relative-positions`"),
+        (encoder.initialisation == Initialisation::HuggingFace, "`model.encoder.initialisation: hugging-face`"),
+        (
+            pretraining.is_some_and(|p| p.batching.label_alignment != LabelAlignment::Snapped),
+            "this `pretraining.batching.label-alignment`",
+        ),
+        (
+            pretraining.is_some_and(|p| p.batching.padding_rule != PaddingRule::Convolution),
+            "this `pretraining.batching.padding-rule`",
+        ),
+        (
+            pretraining.is_some_and(|p| p.masking.last_position != LastPosition::Visible),
+            "this `pretraining.masking.last-position`",
+        ),
+        (
+            pretraining.is_some_and(|p| p.optimiser.epsilon_placement != EpsilonPlacement::Outside),
+            "this `pretraining.optimiser.epsilon-placement`",
+        ),
+    ];
+    match missing.into_iter().find(|(missing, _)| *missing) {
+        Some((_, what)) => Err(StageError::refused(format!("this program doesn't execute {what} yet"), "take it out")),
+        None => Ok(()),
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use reprise_model::encoder::Mode;
 use reprise_model::head::Head;
-use reprise_model::hubert::{Hubert, Masks};
+use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_spec::network::{FrontEnd, FrontEndNorm, LayerNormPlacement, Network};
-use reprise_spec::training;
+use reprise_spec::training::{self, CosineHead};
 use reprise_spec::values::{Clusters, Count};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -39,8 +39,8 @@ fn fixture(name: &str) -> Fixture {
     encoder.positional.groups = count(4);
     let store = VarStore::new(Device::Cpu);
     let hubert = Hubert::new(&store.root(), &network);
-    let settings = training::Head { dimension: count(9), ..training::Head::default() };
-    let head = Head::new(&store.root(), &network, &settings, Clusters::try_from(11).unwrap());
+    let settings = training::Head::Cosine(CosineHead { dimension: count(9), ..CosineHead::default() });
+    let head = Head::new(&store.root(), &network, &settings, &[Clusters::try_from(11).unwrap()]);
     let theirs: Vec<&str> = arrays.keys().filter_map(|name| name.strip_prefix("model.")).collect();
     assert_eq!(theirs.len(), store.len(), "{name}: as many parameters");
     tch::no_grad(|| {
@@ -71,9 +71,10 @@ fn hidden_states_are_torchaudio_s() {
         }
         // What torchaudio computes at padding has no meaning, so frames are compared up to each length.
         let padded = hubert.hidden_states(wave_bs, Some(&LENGTHS), 3);
-        let output = hubert.forward(wave_bs, Some(&LENGTHS), &Masks::default(), Mode::Evaluate).output_btd;
+        let pass = hubert.forward(wave_bs, Some(&LENGTHS), &Masks::default(), Mode::Evaluate, Taps::Output);
+        let output = &pass.outputs[0];
         let names = (0..4).map(|layer| format!("padded.{layer}")).chain(["padded.output".into()]);
-        for (state, array) in padded.iter().chain([&output]).zip(names) {
+        for (state, array) in padded.iter().chain([output]).zip(names) {
             for (row, frames) in [18, 12].into_iter().enumerate() {
                 let valid = |x: &Tensor| x.get(row as i64).narrow(0, 0, frames);
                 let off = worst(&valid(state), &valid(&arrays[&array]));
@@ -91,10 +92,10 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
         let frames = Tensor::arange(18, (Kind::Int64, Device::Cpu));
         let valid_bt = Tensor::stack(&[frames.lt(18), frames.lt(12)], 0);
         let masks = Masks { time_bt: Some(hidden_bt.shallow_clone()), channel_bd: None };
-        let pass = hubert.forward(&arrays["wave"], Some(&LENGTHS), &masks, Mode::Evaluate);
+        let pass = hubert.forward(&arrays["wave"], Some(&LENGTHS), &masks, Mode::Evaluate, Taps::Output);
         let score = |chosen_bt: &Tensor| {
             let select = |x: &Tensor| x.index(&[Some(chosen_bt)]);
-            head.score(&select(&pass.output_btd), &select(&arrays["units"]))
+            head.score(&select(&pass.outputs[0]), &[select(&arrays["units"])]).remove(0)
         };
         let (masked, unmasked) = (score(&hidden_bt), score(&valid_bt.logical_and(&hidden_bt.logical_not())));
         let count = masked.frames as f64;

@@ -1,6 +1,10 @@
 //! Frame and sample arithmetic that every stage shares, in whole samples at 16 kHz; sizes and costs of networks.
 
-use crate::network::{FrontEnd, FrontEndNorm, Network};
+use crate::network::{
+    FrontEnd, FrontEndNorm, Hierarchy, LinearProjection, LogMelFrontEnd, Network, SamplingForm, Subsampling,
+};
+use crate::strategy::Quantiser;
+use crate::training::{CosineHead, Head, PredictAt};
 
 /// Samples a second of everything past the `corpus` stage.
 pub const SAMPLE_RATE: u32 = 16_000;
@@ -16,6 +20,12 @@ pub const FEATURE_STRIDE: u64 = 160;
 /// Equals applying ⌊(n − k)/s⌋ + 1 for the seven published convolutions (kernels 10,3,3,3,3,2,2; strides 5,2,2,2,2,2,2).
 pub fn frames(samples: u64) -> u64 {
     if samples < FRAME_WINDOW { 0 } else { (samples - FRAME_WINDOW) / FRAME_STRIDE + 1 }
+}
+
+/// Frames that `samples` samples give at one frame every `stride` samples, a multiple of 160: none below 400 samples. Frame t of a
+/// coarser rate starts with frame t · ratio of a finer one, so a coarser count is the finer one over the ratio, rounded up.
+pub fn frames_at(samples: u64, stride: u64) -> u64 {
+    if samples < FRAME_WINDOW { 0 } else { (samples - FRAME_WINDOW) / stride + 1 }
 }
 
 /// Frames of 10 ms (window 25 ms, edges snipped) that `samples` samples give. Encoder frame `t` goes with feature frame `2t`.
@@ -46,28 +56,62 @@ pub fn conv_frames(samples: u64, kernels: &[u64], strides: &[u64]) -> u64 {
         .fold(samples, |n, (kernel, stride)| if n < *kernel { 0 } else { (n - kernel) / stride + 1 })
 }
 
-/// The head whose parameters are counted beside the backbone: units scored through a projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadSize {
-    /// Dimensions of the projected frame and of a unit's embedding.
-    pub dimension: u64,
-    /// Rows of the embedding table.
-    pub classes: u64,
-}
-
-/// Trainable numbers of a network, with the head where one is given: everything that is saved, the mask embedding included.
-///
-/// The projection to the encoder's width is there only where the front-end's width differs (fairseq's `post_extract_proj`).
-pub fn parameters(network: &Network, head: Option<HeadSize>) -> u64 {
+/// Trainable numbers of a network without its heads: everything that is saved, the mask embedding included. A codebook that a front-end
+/// reads isn't trained and doesn't count.
+pub fn parameters(network: &Network) -> u64 {
     let encoder = &network.encoder;
     let [layers, width, inner] = [encoder.layers, encoder.width, encoder.feed_forward].map(|n| u64::from(n.get()));
     let (front_end, features) = front_end_parameters(&network.front_end);
-    let projection = if features == width { 0 } else { linear(features, width) };
+    let projected = features != width || network.projection.linear == LinearProjection::Always;
+    let mut projection = if network.projection.layer_norm { norm(features) } else { 0 };
+    projection += if projected { linear(features, width) } else { 0 };
     let (kernel, groups) = (u64::from(encoder.positional.kernel.get()), u64::from(encoder.positional.groups.get()));
     let positional = width * (width / groups) * kernel + kernel + width;
     let layer = 4 * linear(width, width) + linear(width, inner) + linear(inner, width) + 2 * norm(width);
-    let backbone = front_end + norm(features) + projection + width + positional + norm(width) + layers * layer;
-    backbone + head.map_or(0, |head| linear(width, head.dimension) + head.classes * head.dimension)
+    let blocks = network.hierarchy.as_ref().map_or(1, |hierarchy| hierarchy.layers.len() as u64);
+    let relative = encoder.relative_positions.as_ref();
+    let relative = relative.map_or(0, |positions| u64::from(positions.buckets.get()) * u64::from(encoder.heads.get()));
+    let sampling = network.hierarchy.as_ref().map_or(0, |hierarchy| sampling_parameters(hierarchy, width));
+    front_end + projection + width + positional + blocks * (norm(width) + relative) + sampling + layers * layer
+}
+
+/// Trainable numbers of the heads that predict sets of units with as many clusters as `clusters` says.
+pub fn head_parameters(network: &Network, head: &Head, predict_at: &PredictAt, clusters: &[u64]) -> u64 {
+    let width = u64::from(network.encoder.width.get());
+    let tables = |rows: u64, sets: &[u64]| sets.iter().map(|clusters| clusters + rows).sum::<u64>();
+    let one = |sets: &[u64]| match head {
+        Head::Cosine(CosineHead { dimension, extra_rows, tied, .. }) => {
+            let dimension = u64::from(dimension.get());
+            let projections = if *tied { 1 } else { sets.len() as u64 };
+            projections * linear(width, dimension) + tables((*extra_rows).into(), sets) * dimension
+        }
+        Head::Linear(head) => tables(head.extra_rows.into(), sets) * (width + 1),
+    };
+    match predict_at {
+        PredictAt::Output => one(clusters),
+        PredictAt::Layers(layers) => {
+            let pre = network.encoder.norm == crate::network::LayerNormPlacement::Pre;
+            layers.len() as u64 * (one(clusters) + if pre { norm(width) } else { 0 })
+        }
+        PredictAt::Resolutions(crate::training::ResolutionTargets::Shared) => {
+            let rates = network.hierarchy.as_ref().map_or(1, |hierarchy| hierarchy.ratios.len() as u64 + 1);
+            rates * one(clusters)
+        }
+        PredictAt::Resolutions(crate::training::ResolutionTargets::Separate) => {
+            clusters.iter().map(|set| one(std::slice::from_ref(set))).sum()
+        }
+    }
+}
+
+/// Trainable numbers of a quantiser with its projections (wav2vec 2.0), for a head of `dimension`.
+pub fn quantiser_parameters(network: &Network, quantiser: &Quantiser, dimension: u64) -> u64 {
+    let (_, features) = front_end_parameters(&network.front_end);
+    let (groups, entries) = (u64::from(quantiser.groups.get()), u64::from(quantiser.entries.get()));
+    let vector = u64::from(quantiser.dimension.get());
+    linear(features, groups * entries)
+        + entries * vector
+        + linear(vector, dimension)
+        + linear(u64::from(network.encoder.width.get()), dimension)
 }
 
 /// Floating-point operations of one forward pass without head over `samples` samples: two for every multiplication with an addition;
@@ -75,7 +119,7 @@ pub fn parameters(network: &Network, head: Option<HeadSize>) -> u64 {
 pub fn forward_flops(network: &Network, samples: u64) -> u64 {
     let encoder = &network.encoder;
     let [layers, width, inner] = [encoder.layers, encoder.width, encoder.feed_forward].map(|n| u64::from(n.get()));
-    let time = frames(samples);
+    let time = frames_at(samples, network.frame_stride());
     let mut total = 0;
     let features = match &network.front_end {
         FrontEnd::Wave(wave) => {
@@ -87,16 +131,31 @@ pub fn forward_flops(network: &Network, samples: u64) -> u64 {
             }
             channels
         }
-        FrontEnd::LogMel(mel) => 2 * u64::from(mel.bins.get()),
+        FrontEnd::LogMel(mel) => {
+            let (mut length, mut channels) = (feature_frames(samples), u64::from(mel.bins.get()));
+            for (kernel, stride, outputs) in mel_convolutions(mel) {
+                length = length.div_ceil(stride);
+                total += length * kernel * channels * outputs;
+                channels = outputs / 2;
+            }
+            front_end_parameters(&network.front_end).1
+        }
+        FrontEnd::Units(units) => u64::from(units.dimension.get()),
     };
-    if features != width {
+    if features != width || network.projection.linear == LinearProjection::Always {
         total += time * features * width;
     }
     total += time
         * width
         * (width / u64::from(encoder.positional.groups.get()))
         * u64::from(encoder.positional.kernel.get());
-    total += layers * (time * (4 * width * width + 2 * width * inner) + 2 * time * time * width);
+    total += (1..=layers as u32)
+        .map(|layer| {
+            let time = frames_at(samples, network.layer_stride(layer));
+            time * (4 * width * width + 2 * width * inner) + 2 * time * time * width
+        })
+        .sum::<u64>();
+    total += network.hierarchy.as_ref().map_or(0, |hierarchy| sampling_products(hierarchy, width, time));
     2 * total
 }
 
@@ -115,8 +174,67 @@ fn front_end_parameters(front_end: &FrontEnd) -> (u64, u64) {
             let bias = if wave.bias { convolutions * channels } else { 0 };
             (weights + bias + norms * norm(channels), channels)
         }
-        FrontEnd::LogMel(mel) => (0, 2 * u64::from(mel.bins.get())),
+        FrontEnd::LogMel(mel) => {
+            let bins = u64::from(mel.bins.get());
+            match &mel.subsampling {
+                Subsampling::Stack(stack) => (0, bins * u64::from(stack.frames.get())),
+                Subsampling::Convolution(convolution) => {
+                    let mut inputs = bins;
+                    let mut weights = 0;
+                    for (kernel, _, outputs) in mel_convolutions(mel) {
+                        weights += kernel * inputs * outputs + outputs;
+                        inputs = outputs / 2;
+                    }
+                    (weights, convolution.width.get().into())
+                }
+            }
+        }
+        FrontEnd::Units(units) => {
+            let dimension = u64::from(units.dimension.get());
+            (u64::from(units.clusters.get()) * dimension, dimension)
+        }
     }
+}
+
+/// Kernel, stride and channels before gating of every convolution of a log-mel front-end.
+fn mel_convolutions(mel: &LogMelFrontEnd) -> Vec<(u64, u64, u64)> {
+    let Subsampling::Convolution(convolution) = &mel.subsampling else { return Vec::new() };
+    let last = convolution.kernels.len().saturating_sub(1);
+    let outputs =
+        |index| if index == last { 2 * u64::from(convolution.width.get()) } else { convolution.channels.get().into() };
+    let pairs = convolution.kernels.iter().zip(&convolution.strides).enumerate();
+    pairs.map(|(index, (kernel, stride))| (kernel.get().into(), stride.get().into(), outputs(index))).collect()
+}
+
+/// Convolutions of a hierarchy's sampling modules, each with its norm and without bias: two a module in the residual form, one in the plain one.
+fn sampling_parameters(hierarchy: &Hierarchy, width: u64) -> u64 {
+    let modules = 2 * hierarchy.ratios.len() as u64;
+    modules * convolutions_of(hierarchy) * (width * width * u64::from(hierarchy.sampling.kernel.get()) + norm(width))
+}
+
+fn convolutions_of(hierarchy: &Hierarchy) -> u64 {
+    match hierarchy.sampling.form {
+        SamplingForm::Residual => 2,
+        SamplingForm::Plain => 1,
+    }
+}
+
+/// Multiplications of the sampling modules for `time` frames at the front-end's rate.
+fn sampling_products(hierarchy: &Hierarchy, width: u64, time: u64) -> u64 {
+    let kernel = u64::from(hierarchy.sampling.kernel.get());
+    let mut fine = time;
+    let mut frames = 0;
+    for ratio in &hierarchy.ratios {
+        let ratio = u64::from(ratio.get());
+        let coarse = fine.div_ceil(ratio);
+        frames += match hierarchy.sampling.form {
+            // Down: a convolution at the fine rate, then a strided one. Up: a transposed one, then one at the fine rate.
+            SamplingForm::Residual => (fine + coarse) + (coarse + coarse * ratio),
+            SamplingForm::Plain => coarse + coarse,
+        };
+        fine = coarse;
+    }
+    frames * width * width * kernel
 }
 
 fn linear(from: u64, to: u64) -> u64 {
@@ -153,7 +271,9 @@ mod tests {
     }
 
     fn with_head(network: &Network, dimension: u64) -> [u64; 2] {
-        [parameters(network, None), parameters(network, Some(HeadSize { dimension, classes: 504 }))]
+        let head = Head::Cosine(CosineHead { dimension: count(dimension), ..CosineHead::default() });
+        let backbone = parameters(network);
+        [backbone, backbone + head_parameters(network, &head, &PredictAt::Output, &[504])]
     }
 
     #[test]

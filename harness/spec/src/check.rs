@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, conv_window, frames};
+use crate::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, conv_window, frames_at};
 use crate::experiment::Experiment;
-use crate::network::{FrontEnd, WaveFrontEnd};
+use crate::network::{FrontEnd, Hierarchy, LayerNormPlacement, LogMelFrontEnd, Subsampling, WaveFrontEnd};
 use crate::node::{Node, Path};
 use crate::problem::Problem;
-use crate::strategy::{Strategy, Targets};
-use crate::training::SpanMasking;
+use crate::strategy::{Quantiser, Strategy, Targets, UnitTargets};
+use crate::training::{Head, PredictAt, ResolutionTargets, SpanMasking};
 use crate::values::{Seconds, SplitName};
 
 /// Most seeds of one experiment.
@@ -67,8 +67,77 @@ impl Rules<'_> {
         let width = ("model.encoder.width", encoder.width.get());
         self.divides(("model.encoder.heads", encoder.heads.get()), width);
         self.divides(("model.encoder.positional.groups", encoder.positional.groups.get()), width);
-        if let FrontEnd::Wave(wave) = &self.experiment.model.front_end {
-            self.wave(wave);
+        match &self.experiment.model.front_end {
+            FrontEnd::Wave(wave) => self.wave(wave),
+            FrontEnd::LogMel(mel) => self.log_mel(mel),
+            FrontEnd::Units(_) => {}
+        }
+        if let Some(relative) = &encoder.relative_positions
+            && !relative.buckets.get().is_multiple_of(4)
+        {
+            let message = format!("{} buckets can't be shared by two directions, near and far", relative.buckets.get());
+            let help = "a quarter of the buckets is for near distances of each direction: use a multiple of 4";
+            self.broken("model.encoder.relative-positions.buckets", &[], message, help);
+        }
+        if let Some(hierarchy) = &self.experiment.model.hierarchy {
+            self.hierarchy(hierarchy);
+        }
+    }
+
+    fn log_mel(&mut self, mel: &LogMelFrontEnd) {
+        let at = "model.front-end.log-mel.subsampling";
+        if let Subsampling::Convolution(convolution) = &mel.subsampling {
+            let (kernels, strides) = (format!("{at}.convolution.kernels"), format!("{at}.convolution.strides"));
+            if convolution.kernels.len() != convolution.strides.len() {
+                let message = format!(
+                    "there are {} kernels and {} strides",
+                    convolution.kernels.len(),
+                    convolution.strides.len()
+                );
+                return self.broken(&kernels, &[&strides], message, "give every convolution one kernel and one stride");
+            }
+            if convolution.kernels.iter().any(|kernel| kernel.get().is_multiple_of(2)) {
+                let help = "an output frame is centred on an input frame: use odd kernels";
+                self.broken(&kernels, &[], "a kernel is even", help);
+            }
+            if !convolution.channels.get().is_multiple_of(2) {
+                let at = format!("{at}.convolution.channels");
+                self.broken(&at, &[], "gating halves the channels, which are odd in number", "use an even number");
+            }
+        }
+        let factor = mel.subsampling.factor();
+        if factor != 2 && factor != 4 {
+            let message = format!("{factor} frames of 10 ms become one");
+            self.broken(at, &[], message, "frames are 20 or 40 ms: make it 2 or 4");
+        }
+    }
+
+    fn hierarchy(&mut self, hierarchy: &Hierarchy) {
+        let (at, total) = ("model.hierarchy.layers", "model.encoder.layers");
+        let (blocks, rates) = (hierarchy.layers.len(), hierarchy.ratios.len());
+        if rates == 0 {
+            let help = "name one ratio a step down, 1 to keep the rate, or take the hierarchy out";
+            return self.broken("model.hierarchy.ratios", &[], "a hierarchy needs at least one ratio", help);
+        }
+        if blocks != 2 * rates + 1 {
+            let message = format!("{rates} ratios make {} blocks, but {blocks} have layers", 2 * rates + 1);
+            let help = "list the layers of every block on the way down and up again";
+            self.broken(at, &["model.hierarchy.ratios"], message, help);
+        }
+        let sum: u64 = hierarchy.layers.iter().map(|layers| u64::from(layers.get())).sum();
+        let layers = u64::from(self.experiment.model.encoder.layers.get());
+        if sum != layers {
+            let message = format!("the blocks have {sum} layers together, `{total}` says {layers}");
+            self.broken(at, &[total], message, "make both the same");
+        }
+        let lowest = hierarchy.ratios.iter().fold(1u64, |product, ratio| product.saturating_mul(ratio.get().into()));
+        if lowest > 8 {
+            let message = format!("{lowest} frames of the front-end become one");
+            self.broken("model.hierarchy.ratios", &[], message, "keep their product within 8");
+        }
+        if hierarchy.sampling.kernel.get().is_multiple_of(2) {
+            let help = "use an odd one (1 as released, 7 as the code's default)";
+            self.broken("model.hierarchy.sampling.kernel", &[], "the kernel is even", help);
         }
     }
 
@@ -102,7 +171,7 @@ impl Rules<'_> {
             ["shortest", "longest", "seconds"].map(|word| format!("pretraining.batching.{word}"));
         self.at_most((&shortest, batching.shortest), (&longest, batching.longest));
         self.at_most((&longest, batching.longest), (&batch, batching.seconds));
-        let fewest = frames(batching.shortest.samples());
+        let fewest = frames_at(batching.shortest.samples(), self.experiment.model.frame_stride());
         if fewest == 0 {
             let message = format!("{} s of audio are shorter than one frame", batching.shortest.get());
             self.broken(&shortest, &[], message, "one frame covers 0.025 s");
@@ -133,7 +202,6 @@ impl Rules<'_> {
     }
 
     fn strategy(&mut self) {
-        let layers = self.experiment.model.encoder.layers.get();
         let Strategy::Baseline(baseline) = &self.experiment.strategy else { return };
         let all = "strategy.baseline.iterations";
         if baseline.iterations.is_empty() {
@@ -144,27 +212,137 @@ impl Rules<'_> {
                 let help = "give it steps, or take the iteration out";
                 self.broken(&format!("{all}[{index}].steps"), &[], "an iteration needs at least 1 step", help);
             }
-            let at = format!("{all}[{index}].targets.layer");
-            let (fit, fit_at) = match &iteration.targets {
-                Targets::Mfcc(targets) => (targets.fit, format!("{all}[{index}].targets.mfcc.fit")),
-                Targets::LogMel(targets) => (targets.fit, format!("{all}[{index}].targets.log-mel.fit")),
-                Targets::Layer(targets) => (targets.fit, format!("{at}.fit")),
-            };
-            if fit.get() == 0.0 {
-                self.broken(&fit_at, &[], "no utterance fits the codebook", "raise the share above 0");
+            let at = format!("{all}[{index}].targets");
+            match &iteration.targets {
+                Targets::Quantiser(quantiser) => self.quantiser(&format!("{at}.quantiser"), quantiser),
+                Targets::Ensemble(sets) => {
+                    if sets.is_empty() {
+                        self.broken(&format!("{at}.ensemble"), &[], "the ensemble is empty", "list its sets of units");
+                    }
+                    for (member, set) in sets.iter().enumerate() {
+                        self.units(&format!("{at}.ensemble[{member}].{}", set.word()), index, set);
+                    }
+                }
+                targets => {
+                    for set in targets.sets() {
+                        self.units(&format!("{at}.{}", set.word()), index, &set);
+                    }
+                }
             }
-            let Targets::Layer(targets) = &iteration.targets else { continue };
-            if index == 0 {
-                let help = "start from `mfcc` or `log-mel`";
-                self.broken(
-                    &at,
-                    &[],
-                    "the first iteration has no earlier iteration whose layer it could cluster",
-                    help,
-                );
-            } else if targets.height.get() > layers {
+            self.heads(&at, &iteration.targets);
+        }
+    }
+
+    /// One set of units of the iteration at `index`.
+    fn units(&mut self, at: &str, index: usize, set: &UnitTargets) {
+        let layers = self.experiment.model.encoder.layers.get();
+        if set.fit().get() == 0.0 {
+            self.broken(&format!("{at}.fit"), &[], "no utterance fits the codebook", "raise the share above 0");
+        }
+        match set {
+            UnitTargets::MfccSubspace(targets) if targets.splice.get().is_multiple_of(2) => {
+                let help = "use an odd number: as many before a frame as after it";
+                self.broken(&format!("{at}.splice"), &[], "an even number of frames has no middle", help);
+            }
+            UnitTargets::Layer(_) if index == 0 => {
+                let message = "the first iteration has no earlier iteration whose layer it could cluster";
+                self.broken(at, &[], message, "start from `mfcc` or `log-mel`");
+            }
+            UnitTargets::Layer(targets) if targets.height.get() > layers => {
                 let message = format!("height {} is above the {layers} layers of the model", targets.height.get());
                 self.broken(&format!("{at}.height"), &["model.encoder.layers"], message, format!("use 0 to {layers}"));
+            }
+            UnitTargets::Layer(targets) if targets.after_final_norm => {
+                let model = &self.experiment.model;
+                let (norm, height) = (model.encoder.norm, targets.height.get());
+                if norm == LayerNormPlacement::Post || height != layers || model.hierarchy.is_some() {
+                    let message = format!("there is no final norm behind layer {height}");
+                    let help = "only the last layer of a pre-norm encoder has one: take `after-final-norm` out";
+                    self.broken(&format!("{at}.after-final-norm"), &["model.encoder.norm"], message, help);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn quantiser(&mut self, at: &str, quantiser: &Quantiser) {
+        self.divides(
+            (&format!("{at}.groups"), quantiser.groups.get()),
+            (&format!("{at}.dimension"), quantiser.dimension.get()),
+        );
+        let pretraining = &self.experiment.pretraining;
+        let refused = [
+            (!matches!(pretraining.head, Head::Cosine(_)), "pretraining.head", "compares by cosine"),
+            (
+                matches!(&pretraining.head, Head::Cosine(head) if head.extra_rows > 0),
+                "pretraining.head.cosine.extra-rows",
+                "has no table of units that could have more rows",
+            ),
+            (
+                matches!(&pretraining.head, Head::Cosine(head) if head.tied),
+                "pretraining.head.cosine.tied",
+                "has one projection to begin with",
+            ),
+            (pretraining.predict_at != PredictAt::Output, "pretraining.predict-at", "is taken at the output"),
+            (
+                pretraining.loss.unmasked.get() > 0.0,
+                "pretraining.loss.unmasked",
+                "has no targets at frames that aren't masked",
+            ),
+            (pretraining.loss.masked.get() != 1.0, "pretraining.loss.masked", "is not weighted"),
+            (self.experiment.model.hierarchy.is_some(), "model.hierarchy", "is defined for one frame rate"),
+            (
+                !matches!(self.experiment.model.front_end, FrontEnd::Wave(_)),
+                "model.front-end",
+                "quantises the outputs of the convolutions over the wave",
+            ),
+        ];
+        for (_, place, why) in refused.into_iter().filter(|(wrong, ..)| *wrong) {
+            let message = format!("the contrastive loss of a quantiser {why}");
+            self.broken(place, &[at], message, "take this setting out, or predict units");
+        }
+    }
+
+    /// Whether the places where frames are scored exist and the units suit them.
+    fn heads(&mut self, targets_at: &str, targets: &Targets) {
+        let layers = self.experiment.model.encoder.layers.get();
+        let at = "pretraining.predict-at";
+        match self.experiment.pretraining.predict_at.clone() {
+            PredictAt::Output => {}
+            PredictAt::Layers(heights) => {
+                let at = format!("{at}.layers");
+                if heights.is_empty() {
+                    self.broken(&at, &[], "no layer is named", "name at least one, or write `predict-at: output`");
+                }
+                for (index, height) in heights.iter().enumerate() {
+                    let here = format!("{at}[{index}]");
+                    if height.get() == 0 || height.get() > layers {
+                        let message = format!("the model has no layer {} to score frames at", height.get());
+                        self.broken(&here, &["model.encoder.layers"], message, format!("use 1 to {layers}"));
+                    }
+                    if index > 0 && heights[index - 1] >= *height {
+                        self.broken(&here, &[], "the layers aren't in ascending order", "name each once, lowest first");
+                    }
+                }
+                if self.experiment.model.hierarchy.is_some() {
+                    let message =
+                        "losses at chosen layers aren't defined for a hierarchy, whose layers run at several rates";
+                    self.broken(&at, &["model.hierarchy"], message, "use `predict-at: { resolutions: shared }`");
+                }
+            }
+            PredictAt::Resolutions(which) => {
+                let at = format!("{at}.resolutions");
+                let Some(hierarchy) = &self.experiment.model.hierarchy else {
+                    let help = "give the model a `hierarchy`, or write `predict-at: output`";
+                    return self.broken(&at, &["model"], "the model has one frame rate", help);
+                };
+                let (rates, sets) = (hierarchy.ratios.len() + 1, targets.sets().len());
+                if which == ResolutionTargets::Separate && sets != rates && !matches!(targets, Targets::Quantiser(_)) {
+                    let message =
+                        format!("{rates} rates predict units of their own, but there are {sets} sets of units");
+                    let help = "list an `ensemble` with one member a rate, the highest first, or share the units";
+                    self.broken(targets_at, &[&at], message, help);
+                }
             }
         }
     }

@@ -3,16 +3,22 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Count, Fraction, Weight};
+use crate::arithmetic::{FEATURE_STRIDE, FRAME_STRIDE};
+use crate::values::{Clusters, Count, Fraction, Weight};
 
-/// A HuBERT encoder. The defaults are BASE as released (hubert.md sections 1 and 3.1).
+/// A network from samples to frames that know their context. The defaults are HuBERT BASE as released (hubert.md sections 1 and 3.1),
+/// which is wav2vec 2.0 BASE too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Network {
     /// What turns samples into frames.
     pub front_end: FrontEnd,
+    /// What brings frames to the width of the Transformer.
+    pub projection: FeatureProjection,
     /// The Transformer above it.
     pub encoder: Encoder,
+    /// How the layers are spread over frame rates (MR-HuBERT); absent means one block at the rate of the front-end.
+    pub hierarchy: Option<Hierarchy>,
     /// Dropout while pretraining.
     pub dropout: Dropout,
 }
@@ -21,20 +27,41 @@ impl Default for Network {
     fn default() -> Self {
         Self {
             front_end: FrontEnd::Wave(WaveFrontEnd::default()),
+            projection: FeatureProjection::default(),
             encoder: Encoder::default(),
+            hierarchy: None,
             dropout: Dropout::default(),
         }
     }
 }
 
-/// What turns samples into frames of 20 ms.
+impl Network {
+    /// Samples from one frame of the front-end to the next: 320 (20 ms) or 640 (40 ms).
+    pub fn frame_stride(&self) -> u64 {
+        match &self.front_end {
+            FrontEnd::LogMel(mel) => FEATURE_STRIDE * mel.subsampling.factor(),
+            FrontEnd::Wave(_) | FrontEnd::Units(_) => FRAME_STRIDE,
+        }
+    }
+
+    /// Samples from one frame of `layer`'s output to the next; layer 0 is the input of the first block. In a hierarchy the layers of
+    /// block b run at the front-end's stride times the ratios passed on the way to it.
+    pub fn layer_stride(&self, layer: u32) -> u64 {
+        let Some(hierarchy) = &self.hierarchy else { return self.frame_stride() };
+        self.frame_stride() * hierarchy.ratio_at(layer)
+    }
+}
+
+/// What turns samples into frames of 20 or 40 ms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FrontEnd {
     /// The strided convolutions of wav2vec 2.0 and HuBERT.
     Wave(WaveFrontEnd),
-    /// Log-mel frames, stacked in pairs: the cheap path (MelHuBERT).
+    /// Log-mel frames, stacked or convolved: the cheap path (MelHuBERT, Fast-HuBERT).
     LogMel(LogMelFrontEnd),
+    /// Units of acoustic features instead of waves (DiscreteBERT).
+    Units(UnitFrontEnd),
 }
 
 /// Seven strided convolutions over the samples. The product of the strides is 320 and the receptive field 400 samples.
@@ -84,18 +111,148 @@ pub enum FrontEndNorm {
     Layer,
 }
 
-/// Log-mel frames of 10 ms, two stacked to a frame of 20 ms; no parameters of its own.
+/// Log-mel frames of 10 ms, brought to frames of 20 or 40 ms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LogMelFrontEnd {
-    /// Mel bins between 20 Hz and 8 kHz.
+    /// Mel bins between 20 Hz and 8 kHz (MelHuBERT 40, Fast-HuBERT 80).
     pub bins: Count,
+    /// How frames of 10 ms become fewer.
+    pub subsampling: Subsampling,
 }
 
 impl Default for LogMelFrontEnd {
     fn default() -> Self {
-        Self { bins: count(40) }
+        Self { bins: count(40), subsampling: Subsampling::default() }
     }
+}
+
+/// How frames of 10 ms become frames of 20 or 40 ms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subsampling {
+    /// Neighbours side by side in one frame, without parameters (MelHuBERT).
+    Stack(Stack),
+    /// Strided convolutions with gated linear units over the frames (Fast-HuBERT).
+    Convolution(SubsamplingConvolution),
+}
+
+impl Default for Subsampling {
+    fn default() -> Self {
+        Self::Stack(Stack::default())
+    }
+}
+
+impl Subsampling {
+    /// Frames of 10 ms that become one.
+    pub fn factor(&self) -> u64 {
+        match self {
+            Self::Stack(stack) => stack.frames.get().into(),
+            Self::Convolution(convolution) => {
+                convolution.strides.iter().fold(1, |product: u64, n| product.saturating_mul(n.get().into()))
+            }
+        }
+    }
+}
+
+/// Neighbours side by side in one frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Stack {
+    /// Frames of 10 ms that become one: 2 or 4.
+    pub frames: Count,
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        Self { frames: count(2) }
+    }
+}
+
+/// Strided convolutions over the frames, each followed by a gated linear unit. The defaults are Fast-HuBERT's, 40 ms a frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SubsamplingConvolution {
+    /// Frames that each convolution covers, first to last; odd, so that output frame t is centred on input frame t · stride.
+    pub kernels: Vec<Count>,
+    /// Frames that each convolution moves, first to last; their product is 2 or 4.
+    pub strides: Vec<Count>,
+    /// Channels of the convolutions but the last, before gating halves them.
+    pub channels: Count,
+    /// Dimensions of a frame behind the last.
+    pub width: Count,
+}
+
+impl Default for SubsamplingConvolution {
+    fn default() -> Self {
+        Self {
+            kernels: [5, 5].map(count).to_vec(),
+            strides: [2, 2].map(count).to_vec(),
+            channels: count(1024),
+            width: count(512),
+        }
+    }
+}
+
+/// Every second 10-ms frame's unit, embedded. The codebook is fitted on the pretraining splits and becomes part of the model, so that a
+/// trained one reads samples like any other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UnitFrontEnd {
+    /// The acoustic features that are clustered.
+    pub of: FeatureKind,
+    /// Clusters of the codebook (DiscreteBERT's row of HuBERT's table VII has 13,500).
+    pub clusters: Clusters,
+    /// Share of the utterances that the codebook is fitted on.
+    #[serde(default = "all")]
+    pub fit: Fraction,
+    /// Dimensions of a unit's embedding.
+    #[serde(default = "embedding_dimension")]
+    pub dimension: Count,
+}
+
+fn all() -> Fraction {
+    fraction(1.0)
+}
+
+fn embedding_dimension() -> Count {
+    count(512)
+}
+
+/// Which acoustic features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureKind {
+    /// 13 Kaldi MFCC without energy, with first and second differences: 39 dimensions (hubert.md section 4.1).
+    Mfcc,
+    /// 80 Kaldi log-mel bins.
+    LogMel,
+}
+
+/// What brings frames to the width of the Transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FeatureProjection {
+    /// Whether frames are normalised first (`feat_proj_layer_norm` of Hugging Face; everywhere in the published models).
+    pub layer_norm: bool,
+    /// When there is a linear map.
+    pub linear: LinearProjection,
+}
+
+impl Default for FeatureProjection {
+    fn default() -> Self {
+        Self { layer_norm: true, linear: LinearProjection::WhereWidthsDiffer }
+    }
+}
+
+/// When there is a linear map from the front-end to the Transformer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinearProjection {
+    /// Only where the widths differ (fairseq's `post_extract_proj`).
+    WhereWidthsDiffer,
+    /// Always (Hugging Face, torchaudio).
+    Always,
 }
 
 /// The Transformer above the front-end.
@@ -114,8 +271,13 @@ pub struct Encoder {
     pub norm: LayerNormPlacement,
     /// The convolution that gives positions.
     pub positional: PositionalConvolution,
+    /// A bias on the attention by the distance of two frames, beside the convolution (the ILS-HuBERT release has it, its paper's loss
+    /// doesn't need it); absent means none.
+    pub relative_positions: Option<RelativePositions>,
     /// Probability that a layer is skipped in a training step.
     pub layer_drop: Fraction,
+    /// Whose initial weights.
+    pub initialisation: Initialisation,
 }
 
 impl Default for Encoder {
@@ -127,9 +289,96 @@ impl Default for Encoder {
             feed_forward: count(3072),
             norm: LayerNormPlacement::Post,
             positional: PositionalConvolution::default(),
+            relative_positions: None,
             layer_drop: fraction(0.05),
+            initialisation: Initialisation::Fairseq,
         }
     }
+}
+
+/// Whose initial weights (hubert.md sections 1.4 and 7.2). Embeddings of masks and units are U(0, 1) and norms 1 and 0 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Initialisation {
+    /// N(0, 0.02) inside the encoder, the framework's default outside it, positions from N(0, √(4 / (kernel · width))).
+    Fairseq,
+    /// N(0, 0.02) for every linear map with biases 0, positions of the framework's default with bias 0.
+    HuggingFace,
+}
+
+/// A learnt bias for each head and bucket of distances, shared by all layers (T5's buckets; UniSpeech `ils_hubert`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RelativePositions {
+    /// Buckets, half of them for each direction; even.
+    pub buckets: Count,
+    /// Frames from which on distances share the last bucket.
+    pub max_distance: Count,
+}
+
+impl Default for RelativePositions {
+    fn default() -> Self {
+        Self { buckets: count(320), max_distance: count(800) }
+    }
+}
+
+/// Layers spread over frame rates (MR-HuBERT, arXiv:2310.02720; hubert.md section 1.7): blocks of layers, first at the front-end's rate,
+/// then at lower ones, then back up, with a sampling module between two blocks and a sum around each lower part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Hierarchy {
+    /// Layers of every block, first to last: one more than twice the ratios; they add up to `encoder.layers`.
+    pub layers: Vec<Count>,
+    /// Frames of one rate that become one frame of the next lower; 1 keeps the rate (the mono-resolution control).
+    pub ratios: Vec<Count>,
+    /// What stands between two blocks.
+    pub sampling: Sampling,
+}
+
+impl Default for Hierarchy {
+    fn default() -> Self {
+        Self { layers: [4, 4, 4].map(count).to_vec(), ratios: vec![count(2)], sampling: Sampling::default() }
+    }
+}
+
+impl Hierarchy {
+    /// Frames of the front-end in one frame of the block that gives `layer`; layer 0 belongs to the first block.
+    pub fn ratio_at(&self, layer: u32) -> u64 {
+        let mut last = 0;
+        let block = self.layers.iter().position(|layers| {
+            last += layers.get();
+            layer <= last
+        });
+        let block = block.unwrap_or(2 * self.ratios.len());
+        let depth = block.min((2 * self.ratios.len()).saturating_sub(block));
+        self.ratios.iter().take(depth).map(|ratio| u64::from(ratio.get())).product()
+    }
+}
+
+/// What stands between two blocks of a hierarchy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Sampling {
+    /// Which form.
+    pub form: SamplingForm,
+    /// Frames that its convolutions cover; odd (1 in the released models, 7 in the code's default).
+    pub kernel: Count,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { form: SamplingForm::Residual, kernel: count(1) }
+    }
+}
+
+/// The two published sampling modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplingForm {
+    /// A transposed convolution up, then a strided one down, with residual sums around each and around both.
+    Residual,
+    /// The one that is needed of the two, nothing else (the paper's simple sampling).
+    Plain,
 }
 
 /// Whether a block normalises what it gives (`post`, BASE) or what it takes (`pre`, LARGE and X-LARGE).

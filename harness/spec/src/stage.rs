@@ -6,10 +6,10 @@ use crate::canon;
 use crate::corpus::Conversion;
 use crate::evaluation::{Decoding, UnitQuality};
 use crate::identity::{ContentDigest, StageKey, sha256};
-use crate::network::Network;
-use crate::strategy::Clustering;
+use crate::network::{FeatureKind, Network};
+use crate::strategy::{Clustering, Quantiser};
 use crate::training::{Finetuning, Pretraining};
-use crate::values::{Clusters, Fraction, Height, SplitName, Steps};
+use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
 
 /// One unit of work with everything that decides its result except its inputs and its seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,16 +52,6 @@ pub struct FeaturesStage {
     pub kind: FeatureKind,
 }
 
-/// Which acoustic features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FeatureKind {
-    /// 13 Kaldi MFCC without energy, with first and second differences: 39 dimensions (hubert.md section 4.1).
-    Mfcc,
-    /// 80 Kaldi log-mel bins.
-    LogMel,
-}
-
 /// Fits a codebook and labels splits with it. Gives `codebook.safetensors` (`centroids`, K × D), `labels.npy` (`u16`, all frames
 /// of all labelled splits one after the other), `utterances.tsv` (split, id, frames).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,21 +69,24 @@ pub struct UnitsStage {
 
 /// What is clustered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum UnitSource {
     /// Acoustic features at 100 Hz.
     Features(FeatureKind),
-    /// A layer of the pretrained model among the inputs, at 50 Hz; layer 0 is the input of the Transformer stack, outputs are
-    /// taken before any final norm.
-    Layer(Height),
+    /// The MFCC features' columns of one order, `splice` neighbouring frames side by side, at 100 Hz.
+    MfccSubspace { order: Order, splice: Count },
+    /// A layer of the pretrained model among the inputs, at that layer's rate; layer 0 is the input of the Transformer stack.
+    Layer { height: Height, after_final_norm: bool },
 }
 
-impl UnitSource {
-    /// Labels a second.
-    pub fn label_rate(self) -> u32 {
+impl std::fmt::Display for UnitSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            UnitSource::Features(_) => 100,
-            UnitSource::Layer(_) => 50,
+            UnitSource::Features(FeatureKind::Mfcc) => f.write_str("mfcc"),
+            UnitSource::Features(FeatureKind::LogMel) => f.write_str("log-mel"),
+            UnitSource::MfccSubspace { order, splice } => write!(f, "mfcc order {} × {}", order.get(), splice.get()),
+            UnitSource::Layer { height, after_final_norm: false } => write!(f, "layer {}", height.get()),
+            UnitSource::Layer { height, after_final_norm: true } => write!(f, "layer {} normalised", height.get()),
         }
     }
 }
@@ -104,10 +97,20 @@ impl UnitSource {
 pub struct PretrainStage {
     pub network: Network,
     pub pretraining: Pretraining,
-    pub clusters: Clusters,
+    pub targets: PretrainTargets,
     pub steps: Steps,
     pub train_on: Vec<SplitName>,
     pub validate_on: Vec<SplitName>,
+}
+
+/// What an iteration predicts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PretrainTargets {
+    /// The units among the inputs, `Role::Targets(0)` first: how many clusters each set has.
+    Units(Vec<Clusters>),
+    /// Entries of a quantiser that is trained along.
+    Quantiser(Quantiser),
 }
 
 /// Trains a CTC model on characters. Gives `model.safetensors`, `model.json`, `vocabulary.txt` and `validation.tsv`.
@@ -149,6 +152,10 @@ pub enum Role {
     Features(SplitName),
     /// A codebook and labels.
     Units,
+    /// The units that a pretraining predicts: set 0, 1, …
+    Targets(u32),
+    /// The units whose codebook a front-end reads.
+    InputUnits,
     /// A pretrained model.
     Pretrained,
     /// A fine-tuned model.
@@ -162,6 +169,8 @@ impl std::fmt::Display for Role {
             Role::Alignments(split) => write!(f, "alignments {split}"),
             Role::Features(split) => write!(f, "features {split}"),
             Role::Units => f.write_str("units"),
+            Role::Targets(set) => write!(f, "targets {set}"),
+            Role::InputUnits => f.write_str("input units"),
             Role::Pretrained => f.write_str("pretrained model"),
             Role::Finetuned => f.write_str("fine-tuned model"),
         }
@@ -174,9 +183,9 @@ impl Stage {
         match self {
             Stage::Corpus(_) => "corpus/1",
             Stage::Features(_) => "features/1",
-            Stage::Units(_) => "units/1",
-            Stage::Pretrain(_) => "pretrain/1",
-            Stage::Finetune(_) => "finetune/1",
+            Stage::Units(_) => "units/2",
+            Stage::Pretrain(_) => "pretrain/2",
+            Stage::Finetune(_) => "finetune/2",
             Stage::Decode(_) => "decode/1",
             Stage::Probe(_) => "probe/1",
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{count, fraction, weight};
-use crate::values::{Count, Fraction, Positive, Seconds, Steps, Weight};
+use crate::values::{Count, Fraction, Height, Positive, Seconds, Steps, Weight};
 
 /// How every iteration is pretrained. The defaults are HuBERT BASE as released (hubert.md sections 1.5, 1.6 and 3.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,8 @@ pub struct Pretraining {
     pub masking: SpanMasking,
     /// How frames are scored against units.
     pub head: Head,
+    /// Where in the network they are.
+    pub predict_at: PredictAt,
     /// Which frames count how much.
     pub loss: LossWeights,
     /// What turns gradients into steps.
@@ -31,6 +33,7 @@ impl Default for Pretraining {
         Self {
             masking: SpanMasking::default(),
             head: Head::default(),
+            predict_at: PredictAt::Output,
             loss: LossWeights::default(),
             optimiser: Adam {
                 epsilon: positive(1e-6),
@@ -58,28 +61,104 @@ pub struct SpanMasking {
     pub min_masks: u32,
     /// Whether every row of a batch is trimmed at random to the smallest count of masked positions, as published.
     pub equal_count: bool,
+    /// Whether a span may reach the last position.
+    pub last_position: LastPosition,
+}
+
+/// Whether a span may reach the last position of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastPosition {
+    /// Never: starts are drawn below `positions − length` (fairseq).
+    Visible,
+    /// It may: starts are drawn up to `positions − length` (Hugging Face).
+    Maskable,
 }
 
 impl Default for SpanMasking {
     fn default() -> Self {
-        Self { prob: fraction(0.8), length: count(10), min_masks: 2, equal_count: true }
+        Self {
+            prob: fraction(0.8),
+            length: count(10),
+            min_masks: 2,
+            equal_count: true,
+            last_position: LastPosition::Visible,
+        }
     }
 }
 
-/// The head that scores units: cosine between projected frame and unit embedding, over a temperature.
+/// How frames are scored against units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Head {
-    /// Dimensions of the projected frame and of a unit's embedding (BASE 256, LARGE 768, X-LARGE 1024).
-    pub dimension: Count,
-    /// What cosines are divided by (0.1 as published).
-    pub temperature: Positive,
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// The cosine between a projected frame and a unit's embedding, over a temperature (HuBERT equation 3).
+    Cosine(CosineHead),
+    /// One linear map to as many logits as units, over a temperature (MelHuBERT, Fast-HuBERT, k2SSL).
+    Linear(LinearHead),
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { dimension: count(256), temperature: positive(0.1) }
+        Self::Cosine(CosineHead::default())
     }
+}
+
+/// The cosine head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CosineHead {
+    /// Dimensions of the projected frame and of a unit's embedding (BASE 256, LARGE 768, X-LARGE 1024).
+    pub dimension: Count,
+    /// What cosines are divided by (0.1 as published).
+    pub temperature: Positive,
+    /// Classes beside the units that are never right: 4 in fairseq, whose dictionary puts its special symbols there, else 0.
+    pub extra_rows: u32,
+    /// Whether several sets of units share one projection (fairseq without `untie_final_proj`); the released models untie it.
+    pub tied: bool,
+}
+
+impl Default for CosineHead {
+    fn default() -> Self {
+        Self { dimension: count(256), temperature: positive(0.1), extra_rows: 0, tied: false }
+    }
+}
+
+/// The linear head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LinearHead {
+    /// What logits are divided by (1 in MelHuBERT, 0.1 in Fast-HuBERT and k2SSL).
+    pub temperature: Positive,
+    /// Classes beside the units that are never right: 4 in Fast-HuBERT, else 0.
+    pub extra_rows: u32,
+}
+
+impl Default for LinearHead {
+    fn default() -> Self {
+        Self { temperature: positive(0.1), extra_rows: 0 }
+    }
+}
+
+/// Where in the network frames are scored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PredictAt {
+    /// The output of the last layer alone. In a hierarchy this leaves the low-resolution loss out.
+    Output,
+    /// The outputs of these layers, each with a head of its own, all on the same units; their losses add (ILS-HuBERT: 4 and 12).
+    Layers(Vec<Height>),
+    /// Every rate of a hierarchy, each with a head of its own; their losses add (MR-HuBERT).
+    Resolutions(ResolutionTargets),
+}
+
+/// Which units the rates of a hierarchy predict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResolutionTargets {
+    /// All the same ones; a lower rate takes every second (third, …) label, as the released models.
+    Shared,
+    /// Each its own: `targets` is an `ensemble` with one member a rate, the highest first.
+    Separate,
 }
 
 /// Weights of the cross-entropy at masked and at other frames (the papers' α and 1 − α).
@@ -98,7 +177,7 @@ impl Default for LossWeights {
     }
 }
 
-/// Adam with decoupled weight decay on every parameter and epsilon outside the bias correction, as fairseq has it.
+/// Adam with decoupled weight decay on every parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Adam {
@@ -106,8 +185,10 @@ pub struct Adam {
     pub beta1: Fraction,
     /// Decay of the running mean of squared gradients.
     pub beta2: Fraction,
-    /// Added to the root of the second, outside the bias correction.
+    /// Added to the root of the second.
     pub epsilon: Positive,
+    /// Whether the bias of the second is corrected before or after epsilon is added.
+    pub epsilon_placement: EpsilonPlacement,
     /// Share of every parameter taken off a step, times the learning rate.
     pub weight_decay: Weight,
     /// Largest norm of the gradient; absent means that it is not clipped.
@@ -120,10 +201,21 @@ impl Default for Adam {
             beta1: fraction(0.9),
             beta2: fraction(0.98),
             epsilon: positive(1e-8),
+            epsilon_placement: EpsilonPlacement::Outside,
             weight_decay: weight(0.0),
             clip: None,
         }
     }
+}
+
+/// Whether epsilon stands inside or outside the bias correction (hubert.md section 3.1); early steps differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EpsilonPlacement {
+    /// √(1 − β₂ᵗ) · m / (√v + ε) (fairseq).
+    Outside,
+    /// m / (√(v / (1 − β₂ᵗ)) + ε) (PyTorch).
+    Inside,
 }
 
 /// Linear warm-up to the peak, then linear decay to zero at the iteration's last step.
@@ -154,11 +246,22 @@ pub struct Batching {
     pub shortest: Seconds,
     /// What makes the lengths of a batch equal.
     pub lengths: Lengths,
+    /// Where crops start, and which labels go with them.
+    pub label_alignment: LabelAlignment,
+    /// Which frames of a padded row are padding.
+    pub padding_rule: PaddingRule,
 }
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { seconds: seconds(2800.0), longest: seconds(15.625), shortest: seconds(2.0), lengths: Lengths::Crop }
+        Self {
+            seconds: seconds(2800.0),
+            longest: seconds(15.625),
+            shortest: seconds(2.0),
+            lengths: Lengths::Crop,
+            label_alignment: LabelAlignment::Snapped,
+            padding_rule: PaddingRule::Convolution,
+        }
     }
 }
 
@@ -170,6 +273,29 @@ pub enum Lengths {
     Crop,
     /// Shorter utterances are padded and the padding is masked out.
     Pad,
+}
+
+/// Where crops start, and which labels go with them (hubert.md section 1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelAlignment {
+    /// Crops start and end on the frame grid, so that every frame has the label of its own window.
+    Snapped,
+    /// Crops start at any sample and the first label is the nearest, halves to even; frames beyond the labels are cut (fairseq).
+    Rounded,
+    /// Crops start at any sample and the first label is that of the last frame that starts at or before it less one window
+    /// (torchaudio).
+    Floored,
+}
+
+/// Which frames of a padded row are padding (hubert.md section 1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PaddingRule {
+    /// Those that the convolutions wouldn't give without the padding (Hugging Face, torchaudio).
+    Convolution,
+    /// Those all of whose samples are padding, the row cut into as many equal stretches as there are frames (fairseq's HuBERT).
+    Reshape,
 }
 
 /// CTC fine-tuning on characters. The defaults are the 10-hour recipe of HuBERT BASE with a schedule that completes
@@ -209,8 +335,14 @@ impl Default for Finetuning {
             freeze_front_end: true,
             schedule: TriStage::default(),
             optimiser: Adam::default(),
-            time_masking: SpanMasking { prob: fraction(0.75), length: count(10), min_masks: 2, equal_count: false },
-            channel_masking: SpanMasking { prob: fraction(0.5), length: count(64), min_masks: 0, equal_count: false },
+            time_masking: SpanMasking { prob: fraction(0.75), equal_count: false, ..SpanMasking::default() },
+            channel_masking: SpanMasking {
+                prob: fraction(0.5),
+                length: count(64),
+                min_masks: 0,
+                equal_count: false,
+                ..SpanMasking::default()
+            },
             dropout: FinetuningDropout::default(),
             layer_drop: fraction(0.1),
             batch_seconds: seconds(1600.0),

@@ -88,13 +88,15 @@ pub fn tables(results: &Results) -> String {
             .iterations
             .iter()
             .enumerate()
-            .map(|(index, iteration)| {
-                let mut row = vec![(index + 1).to_string(), iteration.source.clone(), iteration.clusters.to_string()];
-                row.extend(names.map(|name| cell(find(&iteration.quality, name))));
-                row.extend(
-                    ["masked-accuracy", "most-frequent-unit"].map(|name| cell(find(&iteration.pretraining, name))),
-                );
-                row
+            .flat_map(|(index, iteration)| {
+                iteration.targets.iter().map(move |units| {
+                    let mut row = vec![(index + 1).to_string(), units.source.clone(), units.clusters.to_string()];
+                    row.extend(names.map(|name| cell(find(&units.quality, name))));
+                    row.extend(
+                        ["masked-accuracy", "most-frequent-unit"].map(|name| cell(find(&iteration.pretraining, name))),
+                    );
+                    row
+                })
             })
             .collect();
         let header = [

@@ -134,7 +134,7 @@ fn file_list<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a FileList> {
 /// Where the trainer finds the files of the corpus, for stages that read any.
 fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataSource>, DataError> {
     let reads = match stage {
-        Stage::Units(units) => matches!(units.source, UnitSource::Layer(_)),
+        Stage::Units(units) => matches!(units.source, UnitSource::Layer { .. }),
         Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
         Stage::Probe(ProbeStage::UnitQuality(_)) => true,
     };

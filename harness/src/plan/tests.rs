@@ -54,10 +54,10 @@ fn two_iterations_with_fine_tuning_and_a_probe() {
     4: units iteration 1 (mfcc, 100) seed 1 <- 3 (features dev), 1 (features train)
     5: alignments dev <- 2 (corpus dev)
     6: unit quality iteration 1 <- 2 (corpus dev), 5 (alignments dev), 3 (features dev), 4 (units)
-    7: pretrain iteration 1 seed 1 <- 2 (corpus dev), 0 (corpus train), 4 (units)
+    7: pretrain iteration 1 seed 1 <- 2 (corpus dev), 0 (corpus train), 4 (targets 0)
     8: units iteration 2 (layer 3, 100) seed 1 <- 2 (corpus dev), 0 (corpus train), 7 (pretrained model)
     9: unit quality iteration 2 <- 2 (corpus dev), 5 (alignments dev), 8 (units), 7 (pretrained model)
-    10: pretrain iteration 2 seed 1 <- 2 (corpus dev), 0 (corpus train), 8 (units)
+    10: pretrain iteration 2 seed 1 <- 2 (corpus dev), 0 (corpus train), 8 (targets 0)
     11: finetune seed 1 <- 2 (corpus dev), 0 (corpus train), 10 (pretrained model)
     12: corpus test <- nothing
     13: decode test <- 12 (corpus test), 11 (fine-tuned model)

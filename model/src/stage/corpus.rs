@@ -46,7 +46,8 @@ mod tests {
     use reprise_spec::contract::{DataSource, Device, Input, Request};
     use reprise_spec::corpus::Conversion;
     use reprise_spec::identity::{ContentDigest, OutputDigest, StageKey};
-    use reprise_spec::stage::{FeatureKind, FeaturesStage, Role, Stage};
+    use reprise_spec::network::FeatureKind;
+    use reprise_spec::stage::{FeaturesStage, Role, Stage};
     use sha2::{Digest, Sha256};
 
     use super::*;

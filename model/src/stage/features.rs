@@ -1,7 +1,8 @@
 //! `features`: MFCC or log-mel of every utterance of a split, in the order of the corpus.
 
 use reprise_spec::contract::Score;
-use reprise_spec::stage::{FeatureKind, FeaturesStage, Role};
+use reprise_spec::network::FeatureKind;
+use reprise_spec::stage::{FeaturesStage, Role};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;

@@ -2,37 +2,37 @@
 //!
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertCriterion` (loss) and `Trainer` (division by the sample size, clipping).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::{Level, Score};
 use reprise_spec::network::{FrontEnd, Network};
-use reprise_spec::stage::{PretrainStage, Role};
+use reprise_spec::stage::{PretrainStage, PretrainTargets, Role};
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 
 use super::Work;
-use crate::batch;
+use crate::batch::{self, Crop};
 use crate::checkpoint::Checkpoints;
 use crate::corpus::Corpora;
 use crate::encoder::{Mode, skipped_layers};
 use crate::failure::StageError;
-use crate::head::Head;
 use crate::hubert::Hubert;
 use crate::labels::Labels;
 use crate::loader::{Loader, Waves};
 use crate::mask;
 use crate::model_folder::{self, About, Output};
+use crate::objective::Objective;
 use crate::optimiser::Adam;
 use crate::random::Draws;
 use crate::report::STOP;
 use crate::schedule;
+use crate::selection::{Labelled, Selection};
 
-mod labelled;
 mod validation;
 
-use labelled::{Labelled, Selection};
 use validation::Validation;
 
 /// Steps that one point of the metric log averages over.
@@ -59,11 +59,11 @@ struct Window {
     gradient_norm: f64,
 }
 
-/// The network and the head that are trained together.
+/// The network and what is trained with it.
 struct Model {
     store: VarStore,
     hubert: Hubert,
-    head: Head,
+    objective: Objective,
 }
 
 /// What every step works with and none replaces.
@@ -77,13 +77,9 @@ struct Given<'a> {
 /// Executes the stage.
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let seed = work.seed()?;
-    let labels = Labels::read(work.input(&Role::Units)?)?;
-    if labels.clusters() != settings.clusters.get() {
-        let (found, asked) = (labels.clusters(), settings.clusters.get());
-        return Err(StageError::Failed(format!("the labels are of {found} units, the head of {asked}")));
-    }
-    let training = Labelled::new(Corpora::read(work, &settings.train_on)?, labels)?;
-    let validation = Labelled::new(Corpora::read(work, &settings.validate_on)?, training.labels.clone())?;
+    let sets = sets(settings, work)?;
+    let training = Labelled::new(Corpora::read(work, &settings.train_on)?, sets.clone())?;
+    let validation = Labelled::new(Corpora::read(work, &settings.validate_on)?, sets)?;
     let batching = &settings.pretraining.batching;
     let candidates = training.candidates();
     let per_epoch = batch::epoch(&candidates, batching, seed, 0).len() as u64;
@@ -101,7 +97,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         ),
     );
 
-    let model = Model::new(settings, seed, work.device);
+    let model = Model::new(settings, seed, work.device)?;
     let mut adam = Adam::new(&model.store, &settings.pretraining.optimiser);
     let checkpoints = Checkpoints::open(&work.request.work)?;
     let mut progress: Progress = checkpoints.restore(&model.store, &mut adam)?.unwrap_or_default();
@@ -146,22 +142,47 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         }
     }
     work.write("validation.tsv", Validation::table(&progress.validations).as_bytes())?;
-    let output = Output::Units { clusters: settings.clusters, head: settings.pretraining.head.clone() };
+    let output = Output::pretrained(settings);
     model_folder::save(&work.output(""), &model.store, &About { network: settings.network.clone(), output })?;
     Ok(progress.validations.last().map_or_else(Vec::new, Validation::scores))
 }
 
+/// The labels of every set of units that is predicted.
+fn sets(settings: &PretrainStage, work: &Work) -> Result<Vec<Arc<Labels>>, StageError> {
+    let PretrainTargets::Units(sets) = &settings.targets else { return Ok(Vec::new()) };
+    sets.iter()
+        .enumerate()
+        .map(|(set, asked)| {
+            let labels = Labels::read(work.input(&Role::Targets(set as u32))?)?;
+            if labels.clusters() != asked.get() {
+                let (found, asked) = (labels.clusters(), asked.get());
+                return Err(StageError::Failed(format!("the labels of set {set} are of {found} units, not {asked}")));
+            }
+            Ok(Arc::new(labels))
+        })
+        .collect()
+}
+
 impl Model {
     /// Initial weights depend on the seed and the network alone.
-    fn new(settings: &PretrainStage, seed: u64, device: tch::Device) -> Self {
+    fn new(settings: &PretrainStage, seed: u64, device: tch::Device) -> Result<Self, StageError> {
         tch::manual_seed(Draws::new(seed, "pretrain initial weights", &[], "").torch_seed());
         let store = VarStore::new(device);
         let hubert = Hubert::new(&store.root(), &settings.network);
-        let head = Head::new(&store.root(), &settings.network, &settings.pretraining.head, settings.clusters);
+        let objective = Objective::new(&store.root(), &settings.network, &settings.pretraining, &settings.targets)?;
         if gradient_scale(&settings.network) == 0.0 {
             hubert.freeze_front_end();
         }
-        Self { store, hubert, head }
+        Ok(Self { store, hubert, objective })
+    }
+
+    /// Which frames of a batch are hidden and scored.
+    fn select(&self, settings: &PretrainStage, data: &Labelled, crops: &[Crop], hidden: Vec<Vec<bool>>) -> Selection {
+        let network = &settings.network;
+        let hierarchy = network.hierarchy.iter().flat_map(|hierarchy| &hierarchy.ratios);
+        let lowest = hierarchy.map(|ratio| u64::from(ratio.get())).product();
+        let (taps, device) = (self.objective.views(), self.store.device());
+        Selection::new(data, crops, hidden, &taps, (network.frame_stride(), lowest), device)
     }
 }
 
@@ -180,22 +201,16 @@ fn step(
     let draws =
         |crop: &batch::Crop| Draws::new(seed, "pretrain mask", &[epoch], &training.candidate(crop.utterance).id);
     let rows = mask::rows(&settings.pretraining.masking, waves.crops.iter().map(|crop| (crop.frames(), draws(crop))));
-    let selection = Selection::new(training, &waves.crops, rows, device);
+    let selection = model.select(settings, training, &waves.crops, rows);
     let skipped = skipped_layers(&settings.network.encoder, &mut Draws::new(seed, "pretrain layer drop", &[step], ""));
     tch::manual_seed(Draws::new(seed, "pretrain dropout", &[step], "").torch_seed());
     let wave_bs = waves.wave_bs.f_to_device(device)?;
     let mode = Mode::Train { skipped: &skipped };
-    let pass = model.hubert.forward(&wave_bs, Some(&waves.lengths), &selection.masks, mode);
-
-    let weights = &settings.pretraining.loss;
-    let masked = selection.masked.score(&model.head, &pass.output_btd);
-    let mut sample_size = masked.frames as f64;
-    let mut loss = &masked.loss * weights.masked.get();
-    if weights.unmasked.get() > 0.0 {
-        let unmasked = selection.unmasked.score(&model.head, &pass.output_btd);
-        sample_size += unmasked.frames as f64;
-        loss += &unmasked.loss * weights.unmasked.get();
-    }
+    let taps = model.objective.taps(&settings.pretraining);
+    let pass = model.hubert.forward(&wave_bs, Some(&waves.lengths), &selection.masks, mode, taps);
+    let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
+    let sample_size = losses.sample_size;
+    let mut loss = losses.total.shallow_clone();
     if penalty_weight(&settings.network) > 0.0 {
         loss += &pass.penalty * (penalty_weight(&settings.network) * sample_size);
     }
@@ -212,9 +227,9 @@ fn step(
     }
     let window = &mut progress.window;
     window.steps += 1;
-    window.loss += masked.loss.double_value(&[]);
-    window.correct += masked.correct.int64_value(&[]) as u64;
-    window.masked += masked.frames as u64;
+    window.loss += losses.masked_loss.double_value(&[]);
+    window.correct += losses.correct.int64_value(&[]) as u64;
+    window.masked += losses.masked as u64;
     window.frames += waves.crops.iter().map(batch::Crop::frames).sum::<u64>();
     window.penalty += pass.penalty.double_value(&[]);
     window.gradient_norm += norm;
@@ -250,14 +265,14 @@ fn log(progress: &mut Progress, rate: f64, epoch: u64, steps: u64, work: &mut Wo
 fn gradient_scale(network: &Network) -> f64 {
     match &network.front_end {
         FrontEnd::Wave(wave) => wave.gradient_scale.get(),
-        FrontEnd::LogMel(_) => 1.0,
+        FrontEnd::LogMel(_) | FrontEnd::Units(_) => 1.0,
     }
 }
 
 fn penalty_weight(network: &Network) -> f64 {
     match &network.front_end {
         FrontEnd::Wave(wave) => wave.penalty.get(),
-        FrontEnd::LogMel(_) => 0.0,
+        FrontEnd::LogMel(_) | FrontEnd::Units(_) => 0.0,
     }
 }
 

@@ -33,7 +33,7 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
 
     let units = Units {
         clusters: settings.clusters.get(),
-        rate: settings.source.label_rate(),
+        rate: source.rate(),
         source: settings.source,
         fit_on: settings.fit_on.clone(),
     };
@@ -152,7 +152,7 @@ mod tests {
 
     fn chosen(fit: f64, seed: u64, most: usize) -> Vec<usize> {
         let settings: UnitsStage = serde_json::from_value(serde_json::json!({
-            "source": { "layer": 3 }, "clusters": 10, "clustering": {}, "fit": fit, "fit-on": ["a", "c"], "label": ["b"],
+            "source": { "layer": { "height": 3, "after-final-norm": false } }, "clusters": 10, "clustering": {}, "fit": fit, "fit-on": ["a", "c"], "label": ["b"],
         }))
         .unwrap();
         let span =

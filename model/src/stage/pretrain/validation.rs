@@ -1,18 +1,21 @@
 //! How well the model predicts units of utterances that it isn't trained on.
 
+use std::collections::BTreeMap;
+
 use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::Score;
 use reprise_spec::stage::PretrainStage;
 use serde::{Deserialize, Serialize};
 
-use super::labelled::{Labelled, Selection};
 use super::{Model, Progress, normalises};
 use crate::batch::{Crop, snap};
 use crate::encoder::Mode;
 use crate::failure::StageError;
 use crate::loader::Loader;
 use crate::mask;
+use crate::objective::Objective;
 use crate::random::Draws;
+use crate::selection::Labelled;
 use crate::stage::Work;
 
 /// One validation. Utterances are taken one by one, so that nothing is padded, from their start up to the longest stretch that is trained
@@ -60,7 +63,7 @@ impl Validation {
                 "lower `pretraining.batching.shortest`, or validate on other splits",
             ));
         }
-        let mut units = vec![0u64; settings.clusters.get() as usize];
+        let mut units: BTreeMap<i64, u64> = BTreeMap::new();
         let (mut loss, mut masked, mut masked_correct, mut unmasked, mut unmasked_correct) = (0.0, 0, 0, 0, 0);
         for waves in Loader::start(data.corpora.clone(), normalises(&settings.network), crops.into_iter()) {
             let waves = waves?;
@@ -69,18 +72,21 @@ impl Validation {
                 (crop.frames(), Draws::new(seed, "pretrain validation mask", &[0], id))
             };
             let rows = mask::rows(&settings.pretraining.masking, waves.crops.iter().map(of));
-            let selection = Selection::new(data, &waves.crops, rows, work.device);
+            let selection = model.select(settings, data, &waves.crops, rows);
             let wave_bs = waves.wave_bs.f_to_device(work.device)?;
-            let pass = model.hubert.forward(&wave_bs, None, &selection.masks, Mode::Evaluate);
-            let hidden = selection.masked.score(&model.head, &pass.output_btd);
-            let visible = selection.unmasked.score(&model.head, &pass.output_btd);
-            loss += hidden.loss.double_value(&[]);
-            masked += hidden.frames;
-            masked_correct += hidden.correct.int64_value(&[]);
+            let taps = model.objective.taps(&settings.pretraining);
+            let pass = model.hubert.forward(&wave_bs, None, &selection.masks, Mode::Evaluate, taps);
+            let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
+            loss += losses.masked_loss.double_value(&[]);
+            masked += losses.masked;
+            masked_correct += losses.correct.int64_value(&[]);
+            let Objective::Units(objective) = &model.objective;
+            let scores = objective.score(&pass, &selection, false);
+            let visible = objective.primary(&scores);
             unmasked += visible.frames;
             unmasked_correct += visible.correct.int64_value(&[]);
-            for unit in selection.masked.units() {
-                units[unit as usize] += 1;
+            for unit in selection.views[0].masked.units() {
+                *units.entry(unit).or_default() += 1;
             }
         }
         let masked = masked.max(1) as f64;
@@ -89,7 +95,7 @@ impl Validation {
             loss: loss / masked,
             masked_accuracy: masked_correct as f64 / masked,
             unmasked_accuracy: unmasked_correct as f64 / unmasked.max(1) as f64,
-            most_frequent_unit: units.iter().copied().max().unwrap_or(0) as f64 / masked,
+            most_frequent_unit: units.values().copied().max().unwrap_or(0) as f64 / masked,
             audio_seconds: progress.samples as f64 / f64::from(SAMPLE_RATE),
         })
     }

@@ -1,0 +1,168 @@
+//! What pretraining asks of the network: where frames are taken, and how they are scored.
+
+use reprise_spec::network::{LayerNormPlacement, Network};
+use reprise_spec::stage::PretrainTargets;
+use reprise_spec::training::{LossWeights, PredictAt, Pretraining, ResolutionTargets};
+use reprise_spec::values::Clusters;
+use tch::Tensor;
+use tch::nn::Path;
+
+use crate::failure::StageError;
+use crate::head::{Head, Score};
+use crate::hubert::{Encoding, Taps};
+use crate::layers::LayerNorm;
+use crate::selection::{Selection, Tap, View};
+
+/// The part above the network that is trained with it and left behind afterwards.
+#[derive(Debug)]
+pub enum Objective {
+    Units(MaskedUnits),
+}
+
+/// The sums of one batch.
+#[derive(Debug)]
+pub struct Losses {
+    /// The weighted sum that is minimised once it is divided by `sample_size`; without the front-end's penalty.
+    pub total: Tensor,
+    /// What it is divided by: frames of the first tap that count.
+    pub sample_size: f64,
+    /// Cross-entropy at masked frames in nats, over all taps and sets; a scalar.
+    pub masked_loss: Tensor,
+    /// Masked frames of the first tap.
+    pub masked: i64,
+    /// Those whose unit of the first set was told rightly by the topmost tap; a scalar.
+    pub correct: Tensor,
+}
+
+impl Objective {
+    /// Registers the parameters below `path`.
+    pub fn new(
+        path: &Path,
+        network: &Network,
+        pretraining: &Pretraining,
+        targets: &PretrainTargets,
+    ) -> Result<Self, StageError> {
+        match targets {
+            PretrainTargets::Units(sets) => Ok(Self::Units(MaskedUnits::new(path, network, pretraining, sets))),
+            PretrainTargets::Quantiser(_) => {
+                Err(StageError::refused("this program doesn't train quantisers yet", "predict units"))
+            }
+        }
+    }
+
+    /// Which frames a pass has to give.
+    pub fn taps<'a>(&self, pretraining: &'a Pretraining) -> Taps<'a> {
+        match &pretraining.predict_at {
+            PredictAt::Output => Taps::Output,
+            PredictAt::Layers(layers) => Taps::Layers(layers),
+            PredictAt::Resolutions(_) => Taps::Rates,
+        }
+    }
+
+    /// What the frames of every tap are scored against.
+    pub fn views(&self) -> Vec<Tap> {
+        match self {
+            Self::Units(units) => units.heads.iter().map(|head| head.tap.clone()).collect(),
+        }
+    }
+
+    /// The losses of a pass.
+    pub fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
+        match self {
+            Self::Units(units) => units.losses(pass, selection, weights),
+        }
+    }
+}
+
+/// Masked prediction of units (HuBERT, and ILS-HuBERT and MR-HuBERT with several taps).
+#[derive(Debug)]
+pub struct MaskedUnits {
+    heads: Vec<TapHead>,
+    /// The head that accuracies are told of: that of the last of several layers, or of the highest rate.
+    primary: usize,
+}
+
+/// Parameters as [`Head`]'s; below `heads.{i}` where there are several taps, with `layer_norm.*` for layers of a pre-norm encoder.
+#[derive(Debug)]
+struct TapHead {
+    tap: Tap,
+    norm: Option<LayerNorm>,
+    head: Head,
+}
+
+impl MaskedUnits {
+    fn new(path: &Path, network: &Network, pretraining: &Pretraining, sets: &[Clusters]) -> Self {
+        let rates: Vec<u64> =
+            network.hierarchy.iter().flat_map(|hierarchy| &hierarchy.ratios).fold(vec![1], |mut rates, ratio| {
+                rates.push(rates[rates.len() - 1] * u64::from(ratio.get()));
+                rates
+            });
+        let all = 0..sets.len();
+        let taps: Vec<Tap> = match &pretraining.predict_at {
+            PredictAt::Output => vec![Tap { ratio: 1, sets: all }],
+            PredictAt::Layers(layers) => layers.iter().map(|_| Tap { ratio: 1, sets: all.clone() }).collect(),
+            PredictAt::Resolutions(ResolutionTargets::Shared) => {
+                rates.iter().map(|&ratio| Tap { ratio, sets: all.clone() }).collect()
+            }
+            PredictAt::Resolutions(ResolutionTargets::Separate) => {
+                rates.iter().enumerate().map(|(set, &ratio)| Tap { ratio, sets: set..set + 1 }).collect()
+            }
+        };
+        let several = pretraining.predict_at != PredictAt::Output;
+        let normalised =
+            matches!(pretraining.predict_at, PredictAt::Layers(_)) && network.encoder.norm == LayerNormPlacement::Pre;
+        let heads = taps.into_iter().enumerate().map(|(index, tap)| {
+            let path = if several { path / "heads" / index } else { path.clone() };
+            let width = i64::from(network.encoder.width.get());
+            TapHead {
+                norm: normalised.then(|| LayerNorm::new(&(&path / "layer_norm"), width)),
+                head: Head::new(&path, network, &pretraining.head, &sets[tap.sets.clone()]),
+                tap,
+            }
+        });
+        let heads: Vec<TapHead> = heads.collect();
+        let primary = if matches!(pretraining.predict_at, PredictAt::Layers(_)) { heads.len() - 1 } else { 0 };
+        Self { heads, primary }
+    }
+
+    /// Of the scores of all taps, that of the first set at the primary one.
+    pub fn primary<'a>(&self, scores: &'a [Vec<Score>]) -> &'a Score {
+        &scores[self.primary][0]
+    }
+
+    /// Scores of the masked or of the other frames: for each tap one of each of its sets.
+    pub fn score(&self, pass: &Encoding, selection: &Selection, masked: bool) -> Vec<Vec<Score>> {
+        let taps = self.heads.iter().zip(&pass.outputs).zip(&selection.views);
+        taps.map(|((head, output_btd), view)| head.score(output_btd, view, masked)).collect()
+    }
+
+    fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
+        let scores = self.score(pass, selection, true);
+        let masked_loss = sum(&scores);
+        let masked = scores[0][0].frames;
+        let mut sample_size = masked as f64;
+        let mut total = &masked_loss * weights.masked.get();
+        if weights.unmasked.get() > 0.0 {
+            let unmasked = self.score(pass, selection, false);
+            sample_size += unmasked[0][0].frames as f64;
+            total += sum(&unmasked) * weights.unmasked.get();
+        }
+        let correct = self.primary(&scores).correct.shallow_clone();
+        Losses { total, sample_size, masked_loss, masked, correct }
+    }
+}
+
+impl TapHead {
+    /// Only the chosen frames are projected.
+    fn score(&self, output_btd: &Tensor, view: &View, masked: bool) -> Vec<Score> {
+        let chosen = if masked { &view.masked } else { &view.unmasked };
+        let x_nd = output_btd.reshape([-1, output_btd.size()[2]]).index_select(0, &chosen.places_n);
+        let x_nd = self.norm.as_ref().map_or_else(|| x_nd.shallow_clone(), |norm| norm.forward(&x_nd));
+        self.head.score(&x_nd, &chosen.units)
+    }
+}
+
+fn sum(scores: &[Vec<Score>]) -> Tensor {
+    let losses: Vec<&Tensor> = scores.iter().flatten().map(|score| &score.loss).collect();
+    Tensor::stack(&losses, 0).sum(tch::Kind::Float)
+}
