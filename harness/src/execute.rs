@@ -18,7 +18,10 @@ use crate::store::{Manifest, ManifestInput, RunError, RunRecord, StageState, Sta
 
 mod run;
 mod stage;
+mod tool;
 mod trainer;
+
+pub use tool::run_tool;
 
 use run::ActiveRun;
 use stage::{Made, Ready, Unmade};
@@ -157,6 +160,18 @@ pub enum ExecuteError {
     #[error("the files of the corpus are not known")]
     #[diagnostic(help("give the experiment's corpus a list for every split, or pass --data DIR"))]
     Unknown,
+    #[error("{message}{}", .log.as_deref().map(|log| format!("\n{log}")).unwrap_or_default())]
+    Tool {
+        class: Failure,
+        message: String,
+        /// The last lines that the trainer wrote to standard error, where they may say more than the message.
+        log: Option<String>,
+        #[help]
+        help: Option<String>,
+    },
+    #[error("interrupted")]
+    #[diagnostic(help("give the same command again"))]
+    ToolInterrupted,
     #[error("interrupted in {stage}")]
     #[diagnostic(help("run again to continue"))]
     Interrupted { run: String, stage: String },
@@ -166,8 +181,8 @@ impl ExecuteError {
     /// The exit status: 2 when the user can mend it, 3 when a stage failed, 130 when it was interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Stage { class: Failure::Stage, .. } => 3,
-            Self::Interrupted { .. } => 130,
+            Self::Stage { class: Failure::Stage, .. } | Self::Tool { class: Failure::Stage, .. } => 3,
+            Self::Interrupted { .. } | Self::ToolInterrupted => 130,
             _ => 2,
         }
     }

@@ -41,4 +41,5 @@ pub mod source;
 pub mod stage;
 pub mod tensors;
 pub mod textgrid;
+pub mod tool;
 pub mod vocabulary;

@@ -1,7 +1,9 @@
 //! `reprise-trainer`: executes one stage in a process of its own, so that a fault of libtorch ends one attempt and nothing else.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -10,17 +12,20 @@ use reprise_model::failure::StageError;
 use reprise_model::report::{Reporter, STOP};
 use reprise_model::shim;
 use reprise_model::stage::{self, Work};
-use reprise_spec::contract::{self, Device, Event, Failure, Request};
+use reprise_model::tool::{self, ToolWork};
+use reprise_spec::contract::{self, Device, Event, Failure, Request, Score, ToolRequest};
+use serde::de::DeserializeOwned;
 
 /// The sources that this program was built from; `reprise` refuses a trainer of another build.
 const BUILD: &str = env!("REPRISE_BUILD_ID");
 
 const USAGE: &str = "\
-usage: reprise-trainer REQUEST    execute the stage that the file names
-       reprise-trainer --hello    print the first event of every stage: contract, build and environment
-       reprise-trainer --version  print version, build and libtorch
+usage: reprise-trainer REQUEST       execute the stage that the file names
+       reprise-trainer tool REQUEST  do the work beside stages that the file names
+       reprise-trainer --hello       print the first event of every stage: contract, build and environment
+       reprise-trainer --version     print version, build and libtorch
 
-This program is started by `reprise`, once a stage.";
+This program is started by `reprise`, once a stage or tool.";
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args_os().nth(1) else {
@@ -47,54 +52,87 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let request: Request = match std::fs::read(&path)
-        .map_err(|e| e.to_string())
-        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()))
-    {
-        Ok(request) => request,
+    match (path.to_str(), std::env::args_os().nth(2)) {
+        (Some("tool"), Some(path)) => with_request(&path, use_tool),
+        _ => with_request(&path, execute_stage),
+    }
+}
+
+/// Reads a request and does what it asks for.
+fn with_request<R: DeserializeOwned>(path: &OsStr, act: fn(R) -> ExitCode) -> ExitCode {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string());
+    match bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string())) {
+        Ok(request) => act(request),
         Err(error) => {
-            eprintln!("cannot read the request {}: {error}", path.to_string_lossy());
-            return ExitCode::from(4);
+            eprintln!("cannot read the request {}: {error}", Path::new(path).display());
+            ExitCode::from(4)
         }
-    };
-    let device = match request.device {
-        Device::Cpu => Ok(tch::Device::Cpu),
-        Device::Cuda(index) => shim::load_cuda(index).map(|()| tch::Device::Cuda(index as usize)),
-    };
-    let events = match take_standard_output() {
-        Ok(events) => events,
-        Err(error) => {
-            eprintln!("cannot set up the event stream: {error}");
-            return ExitCode::from(4);
-        }
-    };
-    stop_when_asked();
-    let mut report = match Reporter::open(events, &request.work, request.attempt) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    tch::set_num_threads(request.threads as i32);
-    let switched = shim::set_deterministic(true).and_then(|()| shim::set_flush_denormal(true));
-    report.send(&hello(request.device));
-    let device = match device.and_then(|device| switched.map(|_| device)) {
-        Ok(device) => device,
-        Err(error) => return failed(&mut report, &error),
+    }
+}
+
+fn execute_stage(request: Request) -> ExitCode {
+    let (device, threads) = (request.device, request.threads);
+    let open = |events| Reporter::open(events, &request.work, request.attempt);
+    let (report, device) = match set_up(device, threads, open) {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
     };
     let mut work = Work { request, report, device };
     let result = stage::execute(&mut work).and_then(|summary| work.report.flush().map(|()| summary));
+    finish(&mut work.report, result)
+}
+
+fn use_tool(request: ToolRequest) -> ExitCode {
+    let ready = set_up(request.device, request.threads, |events| Ok(Reporter::without_metrics(events)));
+    let (report, device) = match ready {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
+    };
+    let mut work = ToolWork { request, report, device };
+    let result = tool::execute(&mut work);
+    finish(&mut work.report, result)
+}
+
+/// Everything that must be in place before the first tensor, and the greeting.
+fn set_up(
+    device: Device,
+    threads: u32,
+    open: impl FnOnce(File) -> Result<Reporter, StageError>,
+) -> Result<(Reporter, tch::Device), ExitCode> {
+    let loaded = match device {
+        Device::Cpu => Ok(tch::Device::Cpu),
+        Device::Cuda(index) => shim::load_cuda(index).map(|()| tch::Device::Cuda(index as usize)),
+    };
+    let events = take_standard_output().map_err(|error| {
+        eprintln!("cannot set up the event stream: {error}");
+        ExitCode::from(4)
+    })?;
+    stop_when_asked();
+    let mut report = open(events).map_err(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })?;
+    tch::set_num_threads(threads as i32);
+    let switched = shim::set_deterministic(true).and_then(|()| shim::set_flush_denormal(true));
+    report.send(&hello(device));
+    match loaded.and_then(|device| switched.map(|_| device)) {
+        Ok(device) => Ok((report, device)),
+        Err(error) => Err(failed(&mut report, &error)),
+    }
+}
+
+/// The last event, and the exit status that goes with it.
+fn finish(report: &mut Reporter, result: Result<Vec<Score>, StageError>) -> ExitCode {
     match result {
         Ok(summary) => {
-            work.report.send(&Event::Done { summary });
+            report.send(&Event::Done { summary });
             ExitCode::SUCCESS
         }
         Err(StageError::Interrupted { step }) => {
-            work.report.send(&Event::Interrupted { step });
+            report.send(&Event::Interrupted { step });
             ExitCode::from(130)
         }
-        Err(error) => failed(&mut work.report, &error),
+        Err(error) => failed(report, &error),
     }
 }
 

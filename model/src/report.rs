@@ -17,7 +17,8 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Events and metrics of one attempt.
 pub struct Reporter {
     events: File,
-    log: File,
+    /// The metric log; work beside stages has none.
+    log: Option<File>,
     encoder: Encoder,
     pending: Vec<u8>,
     flushed: Instant,
@@ -37,7 +38,13 @@ impl Reporter {
         log.set_len(whole).map_err(fail)?;
         log.seek(std::io::SeekFrom::Start(whole)).map_err(fail)?;
         let encoder = Encoder::continuing(&Log::decode(&bytes));
-        Ok(Self { events, log, encoder, pending: Vec::new(), flushed: Instant::now(), shown: None, attempt })
+        Ok(Self { log: Some(log), encoder, attempt, ..Self::without_metrics(events) })
+    }
+
+    /// For work beside stages, which has no metric log: points are dropped.
+    pub fn without_metrics(events: File) -> Self {
+        let encoder = Encoder::continuing(&Log::default());
+        Self { events, log: None, encoder, pending: Vec::new(), flushed: Instant::now(), shown: None, attempt: 1 }
     }
 
     /// Says that this attempt continues after `step`; points beyond it are superseded. Call once, before the first metric.
@@ -56,7 +63,8 @@ impl Reporter {
     pub fn flush(&mut self) -> Result<(), StageError> {
         self.flushed = Instant::now();
         let bytes = std::mem::take(&mut self.pending);
-        self.log.write_all(&bytes).map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.write_all(&bytes).map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
     }
 
     /// Shows how far the stage is, at most ten times a second and always at the end.

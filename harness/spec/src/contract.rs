@@ -3,6 +3,8 @@
 //! `reprise` starts `reprise-trainer REQUEST` with the path of a [`Request`] as JSON. The trainer answers with [`Event`]s, one JSON
 //! line each, on its original standard output, [`Event::Hello`] first; its descriptor 1 then points at standard error, because native
 //! libraries print. It ends when its standard input closes; TERM means: write a checkpoint and exit 130.
+//!
+//! Work that belongs to no stage goes the same way: `reprise-trainer tool REQUEST` with a [`ToolRequest`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +39,24 @@ pub struct Request {
     /// 1 for the first life of this stage's work, 2 after one kill, …
     pub attempt: u32,
 }
+
+/// Work that belongs to no stage: nothing of it has a key, and nothing of it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ToolRequest {
+    pub contract: u32,
+    pub tool: Tool,
+    /// The folder of a tool that continues where it was stopped; none for the others.
+    pub work: Option<PathBuf>,
+    pub device: Device,
+    /// Intra-op threads.
+    pub threads: u32,
+}
+
+/// What the trainer does beside stages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tool {}
 
 /// The output of an earlier stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

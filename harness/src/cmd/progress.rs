@@ -40,6 +40,13 @@ impl Default for Display {
 }
 
 impl Display {
+    /// Shows work that belongs to no run, under a name.
+    pub fn of(name: &str) -> Self {
+        let mut display = Self { stage: name.to_owned(), ..Self::default() };
+        display.start_bar();
+        display
+    }
+
     /// Shows one happening.
     pub fn show(&mut self, happening: Happening<'_>) {
         match happening {

@@ -11,7 +11,7 @@ use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Re
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{CorpusPart, ProbeStage, Stage, UnitSource};
 
-use super::trainer::{self, Ended};
+use super::trainer::{self, Ended, Launch};
 use super::{ExecuteError, Happening, Interrupt, Job};
 use crate::data::{DataError, FileList, Hasher};
 use crate::digest;
@@ -156,7 +156,10 @@ pub fn execute(
     observe: &mut dyn FnMut(Happening<'_>),
 ) -> Result<Made, Unmade> {
     let (started, clock) = (Timestamp::now(), Instant::now());
-    let ended = trainer::run(&job.machine, &request.work.join(REQUEST), &lease, interrupt, observe)?;
+    let path = request.work.join(REQUEST);
+    let launch =
+        Launch { arguments: &[path.as_os_str()], log: lease.work().join(trainer::LOG), lease: Some(&lease) };
+    let ended = trainer::run(&job.machine, &launch, interrupt, observe)?;
     let summary = verdict(&ended)?;
     let seconds = clock.elapsed().as_secs_f64();
 
@@ -219,7 +222,7 @@ fn canonical(stage: &Stage) -> Vec<u8> {
 }
 
 /// The scores of a trainer that did its work, or how it ended otherwise.
-fn verdict(ended: &Ended) -> Result<Vec<Score>, Unmade> {
+pub fn verdict(ended: &Ended) -> Result<Vec<Score>, Unmade> {
     let failed = |class, message, help| Unmade::Failed { class, message, help, log: ended.log.clone() };
     match &ended.verdict {
         Some(Event::Done { summary }) if ended.status.success() => Ok(summary.clone()),

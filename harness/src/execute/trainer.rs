@@ -1,6 +1,7 @@
 //! The trainer as a process: started, listened to, asked to stop, and never left behind.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -62,20 +63,28 @@ pub fn determinism(threads: u32) -> [(&'static str, String); 6] {
 /// steps eight times slower when another process wanted the same two cores.
 const SPINS: &str = "3000";
 
-/// Starts the trainer on `request` and listens to it until it ends.
+/// What the trainer is started for.
+pub struct Launch<'a> {
+    pub arguments: &'a [&'a OsStr],
+    /// The file that its standard error is added to.
+    pub log: PathBuf,
+    /// The lease of the stage that it executes, which it is ended with.
+    pub lease: Option<&'a Lease>,
+}
+
+/// Starts the trainer and listens to it until it ends.
 pub fn run(
     machine: &Machine,
-    request: &Path,
-    lease: &Lease,
+    launch: &Launch<'_>,
     interrupt: &Interrupt,
     observe: &mut dyn FnMut(Happening<'_>),
 ) -> Result<Ended, ExecuteError> {
-    let path = lease.work().join(LOG);
+    let path = launch.log.clone();
     let open = || File::options().append(true).create(true).open(&path);
     let log = open().and_then(|log| Ok((log.metadata()?.len(), log.try_clone()?, log)));
     let (start, stderr, log) = log.map_err(|error| StoreError::io("write", &path, error))?;
     let child = Command::new(&machine.trainer)
-        .arg(request)
+        .args(launch.arguments)
         .envs(determinism(machine.threads))
         .env("GOMP_SPINCOUNT", SPINS)
         .stdin(Stdio::piped())
@@ -84,13 +93,14 @@ pub fn run(
         .spawn()
         .map_err(|error| ExecuteError::NoTrainer { trainer: machine.trainer.clone(), reason: error.to_string() })?;
     let mut child = Kept(child);
-    lease.set_worker(Some(Process::with_pid(child.0.id())))?;
+    let set_worker = |worker| launch.lease.map_or(Ok(()), |lease| lease.set_worker(worker));
+    set_worker(Some(Process::with_pid(child.0.id())))?;
     // Standard output was asked for two lines above.
     let events = listen(child.0.stdout.take().expect("a pipe"));
     let mut talk = Talk { machine, log, ended: None, hello: None, verdict: None, asked: 0 };
-    let outcome = talk.follow(&mut child, &events, lease, interrupt, observe);
+    let outcome = talk.follow(&mut child, &events, launch.lease, interrupt, observe);
     drop(child);
-    lease.set_worker(None)?;
+    set_worker(None)?;
     outcome?;
     let Hello { build, environment, libtorch } = talk.hello.unwrap_or_default();
     // `follow` ends without an error only when the process has.
@@ -135,7 +145,7 @@ impl Talk<'_> {
         &mut self,
         child: &mut Kept,
         events: &Receiver<Vec<u8>>,
-        lease: &Lease,
+        lease: Option<&Lease>,
         interrupt: &Interrupt,
         observe: &mut dyn FnMut(Happening<'_>),
     ) -> Result<(), ExecuteError> {
@@ -160,7 +170,7 @@ impl Talk<'_> {
             if self.ended.is_some() && (closed || deadline.is_some_and(|deadline| Instant::now() > deadline)) {
                 return Ok(());
             }
-            if lease.is_lost() {
+            if let Some(lease) = lease.filter(|lease| lease.is_lost()) {
                 return Err(StoreError::Lost { path: lease.work() }.into());
             }
             if interrupt.count() > self.asked && self.ended.is_none() {
