@@ -2,9 +2,15 @@
 
 #[path = "parity/features.rs"]
 mod features;
+#[path = "parity/fixture.rs"]
+mod fixture;
+#[path = "parity/hidden_states.rs"]
+mod hidden_states;
 #[path = "parity/network.rs"]
 mod network;
 #[path = "parity/scoring.rs"]
 mod scoring;
 #[path = "parity/units.rs"]
 mod units;
+#[path = "parity/weights.rs"]
+mod weights;
