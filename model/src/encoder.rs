@@ -90,8 +90,13 @@ impl Encoder {
         let x_btd = self.walk(x_btd, padding_bt, mode, self.depth(), |_| ());
         match self.placement {
             LayerNormPlacement::Post => x_btd,
-            LayerNormPlacement::Pre => self.norm.forward(&x_btd),
+            LayerNormPlacement::Pre => self.normalise(&x_btd),
         }
+    }
+
+    /// The norm behind the last block of pre-norm encoders.
+    pub fn normalise(&self, x_btd: &Tensor) -> Tensor {
+        self.norm.forward(x_btd)
     }
 
     /// Runs layers up to `last`, showing every state, and returns that layer's output.

@@ -4,6 +4,7 @@
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
 
 use reprise_spec::arithmetic;
+use reprise_spec::extraction::State;
 use reprise_spec::network::{LinearProjection, Network};
 use reprise_spec::values::Height;
 use tch::nn::{Init, Path};
@@ -120,11 +121,20 @@ impl Hubert {
         self.encoder.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
     }
 
-    /// One layer as [`Hubert::hidden_states`] counts them; the layers above it are not computed.
-    pub fn layer(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, layer: usize) -> Tensor {
+    /// These states of B × S samples, each B × T × D at its layer's rate, without masks and dropout; the layers above are not computed.
+    pub fn states(&self, wave_bs: &Tensor, states: &[State]) -> Vec<Tensor> {
         let x_btd = self.frames(wave_bs);
-        let padding_bt = padding(&x_btd, lengths);
-        self.encoder.walk(&x_btd, padding_bt.as_ref(), Mode::Evaluate, layer, |_| ())
+        let last = states.iter().map(|state| state.layer as usize).max().unwrap_or(0);
+        let mut found: Vec<Option<Tensor>> = states.iter().map(|_| None).collect();
+        let mut layer = 0;
+        let _ = self.encoder.walk(&x_btd, None, Mode::Evaluate, last, |state_btd| {
+            for (state, found) in states.iter().zip(&mut found).filter(|(state, _)| state.layer == layer) {
+                let normed = state.after_final_norm;
+                *found = Some(if normed { self.encoder.normalise(state_btd) } else { state_btd.shallow_clone() });
+            }
+            layer += 1;
+        });
+        found.into_iter().flatten().collect()
     }
 
     /// Takes the front-end out of training for good: its parameters get no gradient and its pass is not recorded.
@@ -268,9 +278,24 @@ mod tests {
         let output_btd =
             hubert.forward(&wave_bs, None, &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0);
         assert!(output_btd.equal(&states[2]));
-        for (layer, state) in states.iter().enumerate() {
-            assert!(hubert.layer(&wave_bs, None, layer).equal(state));
-        }
+        let asked = [2, 0].map(|layer| State { layer, after_final_norm: false });
+        let found = hubert.states(&wave_bs, &asked);
+        assert!(found[0].equal(&states[2]) && found[1].equal(&states[0]) && found.len() == 2);
+    }
+
+    #[test]
+    fn the_last_state_after_the_final_norm_is_what_a_pass_gives() {
+        tch::manual_seed(1);
+        let mut network = nano();
+        network.encoder.norm = LayerNormPlacement::Pre;
+        let store = VarStore::new(Device::Cpu);
+        let hubert = Hubert::new(&store.root(), &network);
+        let wave_bs = Tensor::randn([1, 8_000], (Kind::Float, Device::Cpu));
+        let output_btd =
+            hubert.forward(&wave_bs, None, &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0);
+        let states = [false, true].map(|after_final_norm| State { layer: 2, after_final_norm });
+        let found = hubert.states(&wave_bs, &states);
+        assert!(found[1].equal(&output_btd) && !found[0].equal(&output_btd));
     }
 
     /// Holds for layer norm; group norm's statistics run over the padding too, here and in the references.

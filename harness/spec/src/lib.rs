@@ -10,6 +10,7 @@ pub mod contract;
 pub mod corpus;
 pub mod evaluation;
 pub mod experiment;
+pub mod extraction;
 pub mod identity;
 pub mod metrics;
 pub mod network;

@@ -1,0 +1,107 @@
+//! A trained network that is only looked at: hidden states of waves of any length.
+
+use std::path::Path;
+
+use reprise_spec::arithmetic;
+use reprise_spec::extraction::State;
+use reprise_spec::network::{FrontEnd, Network};
+use tch::{Device, Tensor};
+
+use crate::failure::StageError;
+use crate::hubert::Hubert;
+use crate::loader::standardise;
+use crate::model_folder::{self, About};
+use crate::pieces::pieces;
+
+/// Some hidden states of a trained network, computed without masks and dropout.
+#[derive(Debug)]
+pub struct HiddenStates {
+    pub settings: Network,
+    network: Hubert,
+    states: Vec<State>,
+    device: Device,
+}
+
+impl HiddenStates {
+    /// Loads the model in `folder`; `choose` says which of its states are wanted.
+    ///
+    /// # Errors
+    /// A folder without a whole model; whatever `choose` refuses.
+    pub fn load(
+        folder: &Path,
+        device: Device,
+        choose: impl FnOnce(&Network) -> Result<Vec<State>, StageError>,
+    ) -> Result<Self, StageError> {
+        let (_, network, About { network: settings, .. }) = model_folder::load(folder, device)?;
+        let states = choose(&settings)?;
+        Ok(Self { settings, network, states, device })
+    }
+
+    /// Which states, in the order that they are given in.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    /// Numbers a frame.
+    pub fn width(&self) -> u64 {
+        self.settings.encoder.width.get().into()
+    }
+
+    /// Samples from one frame of a state to the next.
+    pub fn stride(&self, state: &State) -> u64 {
+        self.settings.layer_stride(state.layer)
+    }
+
+    /// Frames that a state has of a wave.
+    pub fn frames(&self, state: &State, samples: u64) -> u64 {
+        arithmetic::frames_at(samples, self.stride(state))
+    }
+
+    /// The states of a wave, T × D each, piece by piece: long waves pass through the network in [`pieces`] of 100 s without context of each
+    /// other, as in the reference (hubert.md section 4.2); but a piece reads up to the end of its last frame's window, so that no frame is
+    /// lost between pieces.
+    pub fn of(&self, mut wave: Vec<f32>) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'_> {
+        if matches!(&self.settings.front_end, FrontEnd::Wave(front_end) if front_end.normalise_waveform) {
+            standardise(&mut wave);
+        }
+        pieces(wave.len() as u64, &self.settings).map(move |piece| {
+            let _no_grad = tch::no_grad_guard();
+            let wave_bs = Tensor::f_from_slice(&wave[piece])?.f_to_device(self.device)?.unsqueeze(0);
+            Ok(self
+                .network
+                .states(&wave_bs, &self.states)
+                .into_iter()
+                .map(|state_btd| state_btd.squeeze_dim(0))
+                .collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::network::LogMelFrontEnd;
+    use reprise_spec::values::Count;
+    use tch::nn::VarStore;
+
+    use super::*;
+
+    #[test]
+    fn pieces_have_as_many_frames_as_the_whole() {
+        let count = |value| Count::try_from(value).unwrap();
+        let mut settings = Network { front_end: FrontEnd::LogMel(LogMelFrontEnd::default()), ..Network::default() };
+        settings.encoder.layers = count(1);
+        settings.encoder.width = count(16);
+        settings.encoder.heads = count(2);
+        settings.encoder.feed_forward = count(16);
+        settings.encoder.positional.groups = count(4);
+        let store = VarStore::new(Device::Cpu);
+        let network = Hubert::new(&store.root(), &settings);
+        let state = State { layer: 0, after_final_norm: false };
+        let hidden = HiddenStates { settings, network, states: vec![state], device: Device::Cpu };
+        for samples in [0, 399, 400, 719, 720, 1_600_079, 1_600_080, 1_650_000] {
+            let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();
+            let found: i64 = hidden.of(wave).map(|piece| piece.unwrap()[0].size2().unwrap().0).sum();
+            assert_eq!(found as u64, hidden.frames(&state, samples), "{samples} samples");
+        }
+    }
+}
