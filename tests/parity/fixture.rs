@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use reprise_spec::network::Dropout;
+use reprise_spec::values::Fraction;
 use tch::{Kind, Tensor};
 
 /// Tensors by name.
@@ -16,6 +18,19 @@ pub fn path(name: &str) -> PathBuf {
 /// The arrays of an .npz below tests/fixtures.
 pub fn arrays(name: &str) -> Arrays {
     Tensor::read_npz(path(name)).unwrap().into_iter().collect()
+}
+
+/// For passes in train mode that draw nothing.
+pub fn no_dropout() -> Dropout {
+    let none = Fraction::try_from(0.0).unwrap();
+    Dropout { residual: none, attention: none, activation: none, input: none }
+}
+
+/// B × S samples, zeros behind each wave.
+pub fn pad(waves: &[Tensor]) -> Tensor {
+    let longest = waves.iter().map(|wave| wave.size()[0]).max().unwrap();
+    let padded: Vec<Tensor> = waves.iter().map(|wave| wave.constant_pad_nd([0, longest - wave.size()[0]])).collect();
+    Tensor::stack(&padded, 0)
 }
 
 /// The largest difference between two tensors of one shape; infinite where one isn't a number.

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use reprise_model::encoder::Mode;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_spec::arithmetic::frames;
-use reprise_spec::network::{Dropout, LayerNormPlacement, Network};
-use reprise_spec::values::{Fraction, Height};
+use reprise_spec::network::{LayerNormPlacement, Network};
+use reprise_spec::values::Height;
 use serde::Deserialize;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::fixture::{self, Arrays, summary, worst};
+use crate::fixture::{self, Arrays, pad, summary, worst};
 use crate::weights;
 
 /// What states may be off by: absolutely for post-norm, over the state's root mean square for pre-norm encoders.
@@ -60,8 +60,7 @@ impl Checked {
 fn check(name: &str) {
     let _no_grad = tch::no_grad_guard();
     let Case { lengths, mut network, .. } = cases().remove(name).unwrap();
-    let none = Fraction::try_from(0.0).unwrap();
-    network.dropout = Dropout { residual: none, attention: none, activation: none, input: none };
+    network.dropout = fixture::no_dropout();
     let store = VarStore::new(Device::Cpu);
     let hubert = Hubert::new(&store.root(), &network);
     weights::fill(&store);
@@ -84,9 +83,7 @@ fn check(name: &str) {
         checked.state(&output, "single", "output", [row].into_iter());
     }
 
-    let longest = *lengths.iter().max().unwrap() as i64;
-    let padded: Vec<Tensor> = waves.iter().map(|wave| wave.constant_pad_nd([0, longest - wave.size()[0]])).collect();
-    let wave_bs = Tensor::stack(&padded, 0);
+    let wave_bs = pad(&waves);
     let (states, output) = evaluate(&wave_bs, Some(&lengths));
     for (layer, state) in states.iter().enumerate() {
         checked.state(state, "padded", &layer.to_string(), real());
@@ -94,8 +91,9 @@ fn check(name: &str) {
     checked.state(&output, "padded", "output", real());
 
     let rows = lengths.len() as i64;
+    let longest = *lengths.iter().max().unwrap();
     let masks = Masks {
-        time_bt: Some(weights::noise("mask.time", &[rows, frames(longest as u64) as i64]).gt(0.0)),
+        time_bt: Some(weights::noise("mask.time", &[rows, frames(longest) as i64]).gt(0.0)),
         channel_bd: Some(weights::noise("mask.channels", &[rows, network.encoder.width.get().into()]).gt(1.0)),
     };
     let skipped = vec![false; depth];
