@@ -5,7 +5,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use reprise_model::corpus::{Utterance, table};
+use reprise_model::corpus::{Corpus, Utterance, table};
+use reprise_model::features::Mfcc;
 use reprise_model::kmeans::Centroids;
 use reprise_model::labels::{Codebook, LabelWriter, Units};
 use reprise_model::model_folder;
@@ -17,13 +18,16 @@ use reprise_model::tensors;
 use reprise_spec::arithmetic::frames;
 use reprise_spec::contract::{self, DataSource, Device, Input, Request};
 use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::network::FeatureKind;
 use reprise_spec::stage::{PretrainStage, Role, Stage, UnitSource};
 use reprise_spec::values::SplitName;
+use tch::Tensor;
 
 #[path = "training/finetune.rs"]
 mod finetune;
 
 const UNITS: u64 = 4;
+const INPUT_UNITS: i64 = 8;
 
 /// A WAV file of 16-bit mono samples at 16 kHz.
 fn wav(samples: &[i16]) -> Vec<u8> {
@@ -83,6 +87,20 @@ fn data(root: &Path) {
     let centroids = Centroids::new(&tch::Tensor::zeros([UNITS as i64, 2], (tch::Kind::Float, tch::Device::Cpu)));
     Codebook { units: about, centroids }.write(&units).unwrap();
     writer.write(&units).unwrap();
+    input_units(root);
+}
+
+/// Every ninth MFCC frame of one utterance as the codebook that a front-end reads.
+fn input_units(root: &Path) {
+    let corpus = Corpus::read(&root.join("train"), root).unwrap();
+    let wave = Tensor::from_slice(&corpus.wave(&corpus.utterances[0]).unwrap()).unsqueeze(0);
+    let frames = Mfcc::new(tch::Device::Cpu).with_deltas(&wave).squeeze_dim(0);
+    let centroids = frames.slice(0, 0, 9 * INPUT_UNITS, 9);
+    let folder = root.join("input-units");
+    fs::create_dir_all(&folder).unwrap();
+    let source = UnitSource::Features(FeatureKind::Mfcc);
+    let about = Units { clusters: INPUT_UNITS as u32, rate: 100, source, fit_on: Vec::new() };
+    Codebook { units: about, centroids: Centroids::new(&centroids) }.write(&folder).unwrap();
 }
 
 fn settings(front_end: &str, steps: u64) -> PretrainStage {
@@ -121,6 +139,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
             input(Role::Corpus(split("train")), root.join("train")),
             input(Role::Corpus(split("dev")), root.join("dev")),
             input(Role::Targets(0), root.join("units")),
+            input(Role::InputUnits, root.join("input-units")),
         ],
         data: Some(DataSource { root: root.to_owned(), files: None }),
         work: folder.clone(),
@@ -135,6 +154,9 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
 
 const WAVE: &str = r#"{"wave": {"channels": 16}}"#;
 const LOG_MEL: &str = r#"{"log-mel": {"bins": 16}}"#;
+const STACKED_BY_4: &str = r#"{"log-mel": {"bins": 16, "subsampling": {"stack": {"frames": 4}}}}"#;
+const CONVOLVED: &str = r#"{"log-mel": {"bins": 16, "subsampling": {"convolution": {"channels": 32, "width": 16}}}}"#;
+const EMBEDDED: &str = r#"{"units": {"of": "mfcc", "clusters": 8, "dimension": 16}}"#;
 
 /// libtorch's generator belongs to the process, and a run of these tests takes it for itself.
 static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -142,10 +164,15 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[test]
 fn a_killed_run_continues_to_the_bit() {
     let _guard = ONE_AT_A_TIME.lock().unwrap();
+    for front_end in [WAVE, CONVOLVED, EMBEDDED] {
+        continues_to_the_bit(&settings(front_end, 12));
+    }
+}
+
+fn continues_to_the_bit(settings: &PretrainStage) {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    let settings = settings(WAVE, 12);
-    run(&settings, &mut work(folder.path(), "whole", &settings, 1)).unwrap();
+    run(settings, &mut work(folder.path(), "whole", settings, 1)).unwrap();
 
     // What a kill after step 11, in the middle of writing step 12, leaves behind.
     let (whole, torn) = (folder.path().join("whole/checkpoints"), folder.path().join("torn/checkpoints"));
@@ -154,7 +181,7 @@ fn a_killed_run_continues_to_the_bit() {
     fs::copy(whole.join(name(11)), torn.join(name(11))).unwrap();
     let last = fs::read(whole.join(name(12))).unwrap();
     fs::write(torn.join(name(12)), &last[..last.len() / 2]).unwrap();
-    run(&settings, &mut work(folder.path(), "torn", &settings, 2)).unwrap();
+    run(settings, &mut work(folder.path(), "torn", settings, 2)).unwrap();
     for file in ["model.safetensors", "model.json", "validation.tsv"] {
         let read = |run: &str| fs::read(folder.path().join(run).join("out").join(file)).unwrap();
         if file.ends_with("safetensors") {
@@ -167,18 +194,49 @@ fn a_killed_run_continues_to_the_bit() {
 }
 
 #[test]
-fn tones_are_learnt_from_either_front_end() {
+fn tones_are_learnt_from_every_front_end() {
     let _guard = ONE_AT_A_TIME.lock().unwrap();
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    for (name, front_end) in [("wave", WAVE), ("log-mel", LOG_MEL)] {
+    let all = [
+        ("wave", WAVE),
+        ("log-mel", LOG_MEL),
+        ("stacked by 4", STACKED_BY_4),
+        ("convolved", CONVOLVED),
+        ("embedded", EMBEDDED),
+    ];
+    for (name, front_end) in all {
         let settings = settings(front_end, 60);
         let scores = run(&settings, &mut work(folder.path(), name, &settings, 1)).unwrap();
         let value = |name: &str| scores.iter().find(|score| score.name == name).unwrap().value;
         assert!(value("unmasked-accuracy") > value("most-frequent-unit") + 0.1, "{name}: {scores:?}");
         let (_store, hubert, about) =
             model_folder::load(&folder.path().join(name).join("out"), tch::Device::Cpu).unwrap();
-        assert_eq!((hubert.depth(), about.network), (2, settings.network));
+        assert_eq!((hubert.depth(), about.network), (2, settings.network.clone()));
+    }
+}
+
+/// hubert.md section 1.6: every way in which crops, labels and padding may lie on the frames trains, in batches of any lengths.
+#[test]
+fn every_alignment_and_padding_rule_trains() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    for (front_end, alignment, lengths, padding) in [
+        (LOG_MEL, "rounded", "crop", "convolution"),
+        (LOG_MEL, "floored", "pad", "reshape"),
+        (CONVOLVED, "rounded", "pad", "reshape"),
+        (EMBEDDED, "floored", "pad", "convolution"),
+    ] {
+        let mut settings = settings(front_end, 8);
+        settings.pretraining.batching = serde_json::from_value(serde_json::json!({
+            "seconds": 4.0, "longest": 1.03, "shortest": 0.5,
+            "lengths": lengths, "label-alignment": alignment, "padding-rule": padding,
+        }))
+        .unwrap();
+        let name = format!("{alignment} {lengths} {padding}");
+        let scores = run(&settings, &mut work(folder.path(), &name, &settings, 1)).unwrap();
+        assert!(scores.iter().all(|score| score.value.is_finite()), "{name}: {scores:?}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! A character recogniser: the HuBERT encoder, one output layer, and the CTC loss.
 //!
-//! Shape suffixes: B utterances, T frames of 20 ms, C front-end width, D encoder width, V symbols with the blank first.
+//! Shape suffixes: B utterances, T frames of 20 or 40 ms, C front-end width, D encoder width, V symbols with the blank first.
 //! Source: HuBERT (arXiv:2106.07447) section 4.3, CTC (Graves et al. 2006); fairseq `HubertCtc`. Parameters bear the names of Hugging Face's
 //! `HubertForCTC`. Departs from fairseq: each utterance passes the front-end by itself, so that padding never reaches its group norm
 //! and what shares a batch with an utterance does not change its frames.
 
 use std::borrow::Cow;
 
-use reprise_spec::network::{FrontEnd, Network};
+use reprise_spec::network::{FrontEnd, Initialisation, Network};
 use reprise_spec::training::Finetuning;
 use tch::nn::{Init, Path};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -65,15 +65,18 @@ pub fn regularised(network: &Network, settings: &Finetuning) -> Network {
 
 impl CtcModel {
     /// Registers the parameters below `path` and draws them from libtorch's CPU generator, which the caller has seeded: HuBERT as for
-    /// pretraining, the output layer Xavier-uniform with bias 0. `dropout` stands before the output layer.
+    /// pretraining, the output layer Xavier-uniform (from N(0, 0.02) under Hugging Face's rule) with bias 0. `dropout` stands before the output layer.
     pub fn new(path: &Path, network: &Network, symbols: usize, dropout: f64) -> Self {
         let (width, symbols) = (i64::from(network.encoder.width.get()), symbols as i64);
         let hubert = Hubert::new(&(path / "hubert"), network);
         let head = path / "lm_head";
         let bound = (6.0 / (width + symbols) as f64).sqrt();
-        let output = Linear {
-            weight: parameter(&head, "weight", &[symbols, width], Init::Uniform { lo: -bound, up: bound }),
-            bias: parameter(&head, "bias", &[symbols], Init::Const(0.0)),
+        let output = match network.encoder.initialisation {
+            Initialisation::HuggingFace => Linear::bert(&head, width, symbols),
+            Initialisation::Fairseq => Linear {
+                weight: parameter(&head, "weight", &[symbols, width], Init::Uniform { lo: -bound, up: bound }),
+                bias: parameter(&head, "bias", &[symbols], Init::Const(0.0)),
+            },
         };
         let normalise_waveform = matches!(&network.front_end, FrontEnd::Wave(wave) if wave.normalise_waveform);
         Self { hubert, output, dropout, normalise_waveform }
@@ -86,7 +89,7 @@ impl CtcModel {
             loader::standardise(wave.to_mut());
         }
         let wave_1s = Tensor::from_slice(&wave).unsqueeze(0).to_device(self.output.weight.device());
-        self.hubert.front_end.forward(&wave_1s)
+        self.hubert.front_end.forward(&wave_1s, None)
     }
 
     /// Scores of every symbol at every frame, B × T × V; frames beyond an utterance's own mean nothing.

@@ -1,6 +1,6 @@
 //! Frames to frames: positions by convolution, then the Transformer stack.
 //!
-//! Shape suffixes: B utterances, T frames of 20 ms, D width, H heads, E width of one head.
+//! Shape suffixes: B utterances, T frames of 20 or 40 ms, D width, H heads, E width of one head.
 //! Source: wav2vec 2.0 (arXiv:2006.11477) section 2; fairseq `TransformerEncoder`. Departs from fairseq: frames are not padded to an
 //! even count, so that rows of equal length need no attention mask.
 
@@ -64,7 +64,12 @@ impl Encoder {
         let width = i64::from(settings.width.get());
         let layers = path / "layers";
         Self {
-            positional: PositionalConvolution::new(&(path / "pos_conv_embed" / "conv"), width, &settings.positional),
+            positional: PositionalConvolution::new(
+                &(path / "pos_conv_embed" / "conv"),
+                width,
+                &settings.positional,
+                settings.initialisation,
+            ),
             norm: LayerNorm::new(&(path / "layer_norm"), width),
             placement: settings.norm,
             layers: (0..settings.layers.get()).map(|index| Layer::new(&(&layers / index), network)).collect(),

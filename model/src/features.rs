@@ -6,6 +6,7 @@
 //! first targets (arXiv:2106.07447, section III-A) are [`Mfcc::with_deltas`]. There is no normalisation of any kind.
 
 use reprise_spec::arithmetic::{FEATURE_STRIDE, FRAME_WINDOW, SAMPLE_RATE};
+use reprise_spec::network::FeatureKind;
 use tch::{Device, Kind, Tensor};
 
 /// Points of the discrete Fourier transform: the next power of two above the window.
@@ -20,6 +21,41 @@ const CEPSTRAL_BINS: usize = 23;
 const LIFTER: f64 = 22.0;
 /// Frames to each side that a difference looks at.
 const DELTA_REACH: i64 = 2;
+/// Bins of log-mel features.
+const MEL_BINS: usize = 80;
+
+/// What computes one kind of features.
+#[derive(Debug)]
+pub enum Extractor {
+    Mfcc(Mfcc),
+    LogMel(LogMel),
+}
+
+impl Extractor {
+    /// Prepares for `kind` on `device`.
+    pub fn new(kind: FeatureKind, device: Device) -> Self {
+        match kind {
+            FeatureKind::Mfcc => Self::Mfcc(Mfcc::new(device)),
+            FeatureKind::LogMel => Self::LogMel(LogMel::new(MEL_BINS, device)),
+        }
+    }
+
+    /// Numbers a frame.
+    pub fn dimensions(&self) -> usize {
+        match self {
+            Self::Mfcc(_) => Mfcc::DIMENSIONS,
+            Self::LogMel(_) => MEL_BINS,
+        }
+    }
+
+    /// Features of waves (B × S, on the extractor's device) as B × T × D.
+    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
+        match self {
+            Self::Mfcc(mfcc) => mfcc.with_deltas(wave_bs),
+            Self::LogMel(log_mel) => log_mel.forward(wave_bs),
+        }
+    }
+}
 
 /// Kaldi's log-mel filter bank with its constants on one device.
 #[derive(Debug)]

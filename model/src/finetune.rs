@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use reprise_spec::arithmetic::{SAMPLE_RATE, frames};
+use reprise_spec::arithmetic::{SAMPLE_RATE, frames_at};
 use reprise_spec::network::Network;
 use reprise_spec::training::{Batching, Finetuning, Lengths, SpanMasking};
 use reprise_spec::values::Seconds;
@@ -21,6 +21,7 @@ use crate::corpus::{Corpora, Corpus, Utterance};
 use crate::ctc::{self, CtcModel, Frames};
 use crate::encoder::{self, Mode};
 use crate::failure::StageError;
+use crate::framing::Framing;
 use crate::hubert::Masks;
 use crate::mask;
 use crate::model_folder::{self, About, Output};
@@ -30,7 +31,7 @@ use crate::recogniser::{self, Recogniser, VOCABULARY};
 use crate::schedule;
 use crate::vocabulary::{Vocabulary, frames_needed};
 
-/// Bytes of front-end frames that are kept while the front-end is frozen.
+/// Bytes of front-end frames that are kept where nothing in the front-end learns.
 const KEPT_BYTES: usize = 2 << 30;
 
 /// Utterances to learn from, with their labels.
@@ -39,16 +40,22 @@ pub struct Examples<'a> {
     utterances: Vec<(&'a Corpus, &'a Utterance, Vec<i64>)>,
     candidates: Vec<Candidate>,
     batching: Batching,
+    framing: Framing,
     /// Utterances whose transcript has more symbols than the audio has frames: CTC cannot align them.
     pub left_out: Vec<String>,
 }
 
 impl<'a> Examples<'a> {
-    /// The utterances of `corpora`, which gave `vocabulary`; none is cropped.
+    /// The utterances of `corpora`, which gave `vocabulary`, as `network` sees them; none is cropped.
     ///
     /// # Errors
     /// Refuses an utterance longer than a batch may be, and corpora with nothing to learn from.
-    pub fn of(corpora: &'a Corpora, vocabulary: &Vocabulary, batch: Seconds) -> Result<Self, StageError> {
+    pub fn of(
+        corpora: &'a Corpora,
+        vocabulary: &Vocabulary,
+        network: &Network,
+        batch: Seconds,
+    ) -> Result<Self, StageError> {
         let batching = Batching {
             seconds: batch,
             longest: batch,
@@ -56,13 +63,15 @@ impl<'a> Examples<'a> {
             lengths: Lengths::Pad,
             ..Batching::default()
         };
-        let mut examples = Self { utterances: Vec::new(), candidates: Vec::new(), batching, left_out: Vec::new() };
+        let framing = Framing::new(network, &batching);
+        let (utterances, candidates, left_out) = (Vec::new(), Vec::new(), Vec::new());
+        let mut examples = Self { utterances, candidates, batching, framing, left_out };
         for (split, corpus, utterance) in corpora.iter() {
             let label = vocabulary
                 .encode(recogniser::transcript(split, utterance)?)
                 .map_err(|unseen| StageError::Failed(format!("{}: {unseen}", utterance.id)))?;
             let id = format!("{split}/{}", utterance.id);
-            let frames = frames(utterance.samples);
+            let frames = frames_at(utterance.samples, framing.stride);
             if frames == 0 || frames_needed(&label) > frames {
                 examples.left_out.push(id);
                 continue;
@@ -106,7 +115,7 @@ impl<'a> Examples<'a> {
     }
 
     fn epoch(&self, seed: u64, epoch: u64) -> Vec<Vec<Crop>> {
-        batch::epoch(&self.candidates, &self.batching, seed, epoch)
+        batch::epoch(&self.candidates, &self.batching, &self.framing, seed, epoch)
     }
 }
 
@@ -119,7 +128,7 @@ pub struct Finetuner<'a> {
     network: Network,
     settings: Finetuning,
     seed: u64,
-    /// Front-end frames by example, while the front-end is frozen.
+    /// Front-end frames by example, where nothing in the front-end learns.
     kept: HashMap<usize, Tensor>,
     kept_bytes: usize,
     epoch: Epoch,
@@ -267,14 +276,14 @@ impl<'a> Finetuner<'a> {
         ))
     }
 
-    /// Front-end frames of an example: 1 × T × C, computed once while the front-end is frozen and memory allows.
+    /// Front-end frames of an example: 1 × T × C, computed once where nothing in the front-end learns and memory allows.
     fn features(&mut self, example: usize) -> Result<Tensor, StageError> {
         if let Some(features) = self.kept.get(&example) {
             return Ok(features.shallow_clone());
         }
         let (corpus, utterance, _) = &self.examples.utterances[example];
         let features = self.recogniser.model.features(&corpus.wave(utterance)?);
-        if self.settings.freeze_front_end {
+        if !features.requires_grad() {
             let bytes = 4 * features.numel();
             if self.kept_bytes + bytes <= KEPT_BYTES {
                 self.kept_bytes += bytes;
@@ -372,7 +381,7 @@ pub(crate) mod tests {
     pub(crate) fn finetuner<'a>(corpora: &'a Corpora, settings: &Finetuning) -> Finetuner<'a> {
         tch::set_num_threads(1); // Tests run side by side already, and the tensors are small.
         let vocabulary = Vocabulary::of(corpora.iter().filter_map(|(_, _, u)| u.transcript.as_deref())).unwrap();
-        let examples = Examples::of(corpora, &vocabulary, settings.batch_seconds).unwrap();
+        let examples = Examples::of(corpora, &vocabulary, &network(), settings.batch_seconds).unwrap();
         Finetuner::new(&network(), settings, examples, vocabulary, 1, Device::Cpu)
     }
 
@@ -446,9 +455,9 @@ pub(crate) mod tests {
         let mut corpora = tones(dir.path(), &["ab", "cd"]);
         corpora.splits[0].1.utterances[1].transcript = Some("a".repeat(60));
         let vocabulary = Vocabulary::of(["abcd"]).unwrap();
-        let examples = Examples::of(&corpora, &vocabulary, Seconds::try_from(2.0).unwrap()).unwrap();
+        let examples = Examples::of(&corpora, &vocabulary, &network(), Seconds::try_from(2.0).unwrap()).unwrap();
         assert_eq!(examples.left_out, ["tones/tones-1"]);
-        let error = Examples::of(&corpora, &vocabulary, Seconds::try_from(0.1).unwrap()).unwrap_err();
+        let error = Examples::of(&corpora, &vocabulary, &network(), Seconds::try_from(0.1).unwrap()).unwrap_err();
         insta::assert_snapshot!(error, @"tones/tones-0 lasts 0.46 s, but a batch holds at most 0.1 s and nothing is cropped");
     }
 

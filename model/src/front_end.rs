@@ -1,29 +1,33 @@
-//! Samples to frames of 20 ms: the part of the network below the Transformer stack.
+//! Samples to frames of 20 or 40 ms: the part of the network below the Transformer stack.
 
-use reprise_spec::network as settings;
+use reprise_spec::network::{self as settings, Network};
 use tch::Tensor;
 use tch::nn::Path;
 
 mod log_mel;
+mod units;
 mod wave;
 
 pub use log_mel::LogMelFrontEnd;
+pub use units::UnitFrontEnd;
 pub use wave::WaveFrontEnd;
 
-/// What turns samples into frames. Both kinds give [`reprise_spec::arithmetic::frames`] frames.
+/// What turns samples into frames. All give [`reprise_spec::arithmetic::frames_at`] frames, [`Network::frame_stride`] samples apart.
 #[derive(Debug)]
 pub enum FrontEnd {
     Wave(WaveFrontEnd),
     LogMel(LogMelFrontEnd),
+    Units(UnitFrontEnd),
 }
 
 impl FrontEnd {
     /// Registers the parameters, if there are any, below `path`.
-    pub fn new(path: &Path, settings: &settings::FrontEnd) -> Self {
-        match settings {
-            settings::FrontEnd::Wave(settings) => Self::Wave(WaveFrontEnd::new(path, settings)),
-            settings::FrontEnd::LogMel(settings) => Self::LogMel(LogMelFrontEnd::new(settings, path.device())),
-            settings::FrontEnd::Units(_) => unreachable!("`stage::unbuilt` refuses it"),
+    pub fn new(path: &Path, network: &Network) -> Self {
+        let initialisation = network.encoder.initialisation;
+        match &network.front_end {
+            settings::FrontEnd::Wave(settings) => Self::Wave(WaveFrontEnd::new(path, settings, initialisation)),
+            settings::FrontEnd::LogMel(settings) => Self::LogMel(LogMelFrontEnd::new(path, settings, initialisation)),
+            settings::FrontEnd::Units(settings) => Self::Units(UnitFrontEnd::new(path, settings)),
         }
     }
 
@@ -32,14 +36,16 @@ impl FrontEnd {
         match self {
             Self::Wave(wave) => wave.channels(),
             Self::LogMel(log_mel) => log_mel.width(),
+            Self::Units(units) => units.width(),
         }
     }
 
-    /// B × S samples at 16 kHz to B × T × C frames.
-    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
+    /// B × S samples at 16 kHz to B × T × C frames. `samples` are those of each row that aren't padding; `None` when none is padded.
+    pub fn forward(&self, wave_bs: &Tensor, samples: Option<&[u64]>) -> Tensor {
         match self {
             Self::Wave(wave) => wave.forward(wave_bs),
-            Self::LogMel(log_mel) => log_mel.forward(wave_bs),
+            Self::LogMel(log_mel) => log_mel.forward(wave_bs, samples),
+            Self::Units(units) => units.forward(wave_bs, samples),
         }
     }
 
@@ -47,7 +53,8 @@ impl FrontEnd {
     pub fn parameters(&self) -> Vec<&Tensor> {
         match self {
             Self::Wave(wave) => wave.parameters(),
-            Self::LogMel(_) => Vec::new(),
+            Self::LogMel(log_mel) => log_mel.parameters(),
+            Self::Units(units) => units.parameters(),
         }
     }
 }

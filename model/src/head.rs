@@ -5,7 +5,7 @@
 //! candidates with the positive's copy removed equals the K-way cross-entropy computed here, in one matrix product. The linear head is
 //! MelHuBERT's, Fast-HuBERT's and k2SSL's.
 
-use reprise_spec::network::{Initialisation, Network};
+use reprise_spec::network::Network;
 use reprise_spec::training::{self, CosineHead, LinearHead};
 use reprise_spec::values::Clusters;
 use tch::nn::{Init, Path};
@@ -46,13 +46,8 @@ impl Head {
     /// The projection starts as the framework's default or, under Hugging Face's rule, from N(0, 0.02); embeddings from U(0, 1).
     pub fn new(path: &Path, network: &Network, settings: &training::Head, sets: &[Clusters]) -> Self {
         let width = i64::from(network.encoder.width.get());
-        let linear = |outputs| {
-            let path = path / "final_proj";
-            match network.encoder.initialisation {
-                Initialisation::Fairseq => Linear::uniform(&path, width, outputs),
-                Initialisation::HuggingFace => Linear::bert(&path, width, outputs),
-            }
-        };
+        let initialisation = network.encoder.initialisation;
+        let linear = |outputs| Linear::outside(&(path / "final_proj"), width, outputs, initialisation);
         let extra_rows = match settings {
             training::Head::Cosine(CosineHead { extra_rows, .. })
             | training::Head::Linear(LinearHead { extra_rows, .. }) => i64::from(*extra_rows),

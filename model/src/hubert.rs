@@ -1,9 +1,8 @@
 //! HuBERT below its heads: front-end, projection, mask, encoder.
 //!
-//! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 20 ms, C front-end width, D encoder width.
+//! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 20 or 40 ms, C front-end width, D encoder width.
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
 
-use reprise_spec::arithmetic;
 use reprise_spec::extraction::State;
 use reprise_spec::network::{LinearProjection, Network};
 use reprise_spec::values::Height;
@@ -11,6 +10,7 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
 use crate::encoder::{self, Encoder, Mode};
+use crate::framing::Rows;
 use crate::front_end::FrontEnd;
 use crate::layers::{LayerNorm, Linear, parameter};
 
@@ -23,6 +23,7 @@ pub struct Hubert {
     mask_embedding_d: Tensor,
     pub encoder: Encoder,
     input_dropout: f64,
+    stride: u64,
 }
 
 /// What is hidden from the encoder; nothing by default.
@@ -59,17 +60,18 @@ pub struct Encoding {
 impl Hubert {
     /// Registers the parameters below `path` and draws them from libtorch's CPU generator, which the caller has seeded.
     pub fn new(path: &Path, network: &Network) -> Self {
-        let front_end = FrontEnd::new(&(path / "feature_extractor"), &network.front_end);
+        let front_end = FrontEnd::new(&(path / "feature_extractor"), network);
         let (inner, width) = (front_end.width(), i64::from(network.encoder.width.get()));
         let projection = path / "feature_projection";
         let projects = inner != width || network.projection.linear == LinearProjection::Always;
         Self {
             norm: network.projection.layer_norm.then(|| LayerNorm::new(&(&projection / "layer_norm"), inner)),
-            projection: projects.then(|| Linear::uniform(&(&projection / "projection"), inner, width)),
+            projection: projects.then(|| Linear::outside(&(&projection / "projection"), inner, width, network.encoder.initialisation)),
             mask_embedding_d: parameter(path, "masked_spec_embed", &[width], Init::Uniform { lo: 0.0, up: 1.0 }),
             encoder: Encoder::new(&(path / "encoder"), network),
             front_end,
             input_dropout: network.dropout.input.get(),
+            stride: network.frame_stride(),
         }
     }
 
@@ -78,20 +80,20 @@ impl Hubert {
         self.encoder.depth()
     }
 
-    /// Encodes B × S samples. `lengths` are the samples of each row; `None` when no row is padded.
+    /// Encodes B × S samples. `rows` says what of them isn't padding; `None` when no row is padded and no frame is cut.
     pub fn forward(
         &self,
         wave_bs: &Tensor,
-        lengths: Option<&[u64]>,
+        rows: Option<&Rows>,
         masks: &Masks,
         mode: Mode,
         taps: Taps,
     ) -> Encoding {
-        let features_btc = self.front_end.forward(wave_bs);
+        let features_btc = self.features(wave_bs, rows);
         let penalty = features_btc.square().mean(Kind::Float);
         let features_btc = self.normalise(&features_btc);
         let x_btd = self.project(&features_btc, masks, mode);
-        let padding_bt = padding(&x_btd, lengths);
+        let padding_bt = padding(&x_btd, rows);
         let padding_bt = padding_bt.as_ref();
         let outputs = match taps {
             Taps::Output | Taps::Rates => vec![self.encoder.forward(&x_btd, padding_bt, mode)],
@@ -107,23 +109,22 @@ impl Hubert {
     /// Encodes B × T × C front-end frames to B × T × D. `lengths` are the frames of each row; the others are padding.
     pub fn encode(&self, features_btc: &Tensor, lengths: &[u64], masks: &Masks, mode: Mode) -> Tensor {
         let x_btd = self.project(&self.normalise(features_btc), masks, mode);
-        let frames = x_btd.size()[1];
-        let padded = lengths.iter().any(|&length| (length as i64) < frames);
-        let padding_bt = padded.then(|| encoder::padding(lengths, frames, x_btd.device()));
+        let padding_bt = beyond(&x_btd, lengths);
         self.encoder.forward(&x_btd, padding_bt.as_ref(), mode)
     }
 
     /// Layers 0 to `last`, each B × T × D, without masks and dropout: 0 is the input of the stack, the others are outputs of its
-    /// blocks before any final norm.
+    /// blocks before any final norm. `lengths` are the samples of each row; `None` when no row is padded.
     pub fn hidden_states(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, last: usize) -> Vec<Tensor> {
-        let x_btd = self.frames(wave_bs);
-        let padding_bt = padding(&x_btd, lengths);
+        let rows = lengths.map(|lengths| Rows::of(lengths, self.stride));
+        let x_btd = self.frames(wave_bs, rows.as_ref());
+        let padding_bt = padding(&x_btd, rows.as_ref());
         self.encoder.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
     }
 
     /// These states of B × S samples, each B × T × D at its layer's rate, without masks and dropout; the layers above are not computed.
     pub fn states(&self, wave_bs: &Tensor, states: &[State]) -> Vec<Tensor> {
-        let x_btd = self.frames(wave_bs);
+        let x_btd = self.frames(wave_bs, None);
         let last = states.iter().map(|state| state.layer as usize).max().unwrap_or(0);
         let mut found: Vec<Option<Tensor>> = states.iter().map(|_| None).collect();
         let mut layer = 0;
@@ -158,9 +159,19 @@ impl Hubert {
     }
 
     /// What the encoder is given without masks and dropout.
-    fn frames(&self, wave_bs: &Tensor) -> Tensor {
-        let features_btc = self.normalise(&self.front_end.forward(wave_bs));
+    fn frames(&self, wave_bs: &Tensor, rows: Option<&Rows>) -> Tensor {
+        let features_btc = self.normalise(&self.features(wave_bs, rows));
         self.project(&features_btc, &Masks::default(), Mode::Evaluate)
+    }
+
+    /// The front-end's frames up to the end of the longest row.
+    fn features(&self, wave_bs: &Tensor, rows: Option<&Rows>) -> Tensor {
+        let features_btc = self.front_end.forward(wave_bs, rows.map(|rows| rows.samples.as_slice()));
+        let frames = rows.and_then(|rows| rows.frames.iter().max()).map(|&frames| frames as i64);
+        match frames {
+            Some(frames) if frames < features_btc.size()[1] => features_btc.narrow(1, 0, frames),
+            _ => features_btc,
+        }
     }
 
     fn normalise(&self, features_btc: &Tensor) -> Tensor {
@@ -185,15 +196,19 @@ impl Hubert {
 }
 
 /// B × T, true at padding; `None` when every row is as long as the longest.
-fn padding(x_btd: &Tensor, lengths: Option<&[u64]>) -> Option<Tensor> {
+fn padding(x_btd: &Tensor, rows: Option<&Rows>) -> Option<Tensor> {
+    rows.and_then(|rows| beyond(x_btd, &rows.frames))
+}
+
+fn beyond(x_btd: &Tensor, lengths: &[u64]) -> Option<Tensor> {
     let frames = x_btd.size()[1];
-    let lengths: Vec<u64> = lengths?.iter().map(|&samples| arithmetic::frames(samples)).collect();
     let padded = lengths.iter().any(|&length| (length as i64) < frames);
-    padded.then(|| encoder::padding(&lengths, frames, x_btd.device()))
+    padded.then(|| encoder::padding(lengths, frames, x_btd.device()))
 }
 
 #[cfg(test)]
 mod tests {
+    use reprise_spec::arithmetic;
     use reprise_spec::network::{FrontEnd as FrontEndSettings, FrontEndNorm, LayerNormPlacement};
     use reprise_spec::training::{self, CosineHead};
     use reprise_spec::values::{Clusters, Count};

@@ -3,6 +3,7 @@
 //! tch's own layers draw on the device of the parameters, where the same seed gives other numbers, and their default for linear
 //! layers is not the framework's.
 
+use reprise_spec::network::Initialisation;
 use tch::nn::{self, Init, Path};
 use tch::{Device, Tensor};
 
@@ -34,6 +35,14 @@ impl Linear {
         Self {
             weight: parameter(path, "weight", &[outputs, inputs], Init::Randn { mean: 0.0, stdev: 0.02 }),
             bias: parameter(path, "bias", &[outputs], Init::Const(0.0)),
+        }
+    }
+
+    /// One outside the encoder: the framework's default in fairseq, the encoder's in Hugging Face.
+    pub fn outside(path: &Path, inputs: i64, outputs: i64, initialisation: Initialisation) -> Self {
+        match initialisation {
+            Initialisation::Fairseq => Self::uniform(path, inputs, outputs),
+            Initialisation::HuggingFace => Self::bert(path, inputs, outputs),
         }
     }
 

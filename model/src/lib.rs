@@ -15,6 +15,7 @@ pub mod environment;
 pub mod failure;
 pub mod features;
 pub mod finetune;
+pub mod framing;
 pub mod front_end;
 pub mod greedy;
 pub mod head;

@@ -2,16 +2,17 @@
 //!
 //! Pure functions of their draws, on the CPU, so that every device sees the same mask.
 //! Source: wav2vec 2.0 (arXiv:2006.11477) section 3.1; fairseq `compute_mask_indices` with static spans. Departs from it: draws are
-//! keyed by the caller, and where a short row would be hidden whole (an error there) its last position stays visible.
+//! keyed by the caller, and where a short row would be hidden whole (an error there) its last position stays visible. Hugging Face draws
+//! starts up to `positions − length`, so that there the last position may be hidden: a setting.
 
-use reprise_spec::training::SpanMasking;
+use reprise_spec::training::{LastPosition, SpanMasking};
 use tch::{Device, Tensor};
 
 use crate::random::Draws;
 
 /// The mask of one row of `positions`, true where hidden. Spans start at distinct positions and may overlap.
 ///
-/// The last position is never hidden: fairseq draws starts below `positions − length`.
+/// A row is never hidden whole, and its last position only where the settings say so.
 pub fn row(settings: &SpanMasking, positions: u64, draws: &mut Draws) -> Vec<bool> {
     let length = u64::from(settings.length.get());
     let expected = settings.prob.get() * positions as f64 / length as f64;
@@ -20,10 +21,17 @@ pub fn row(settings: &SpanMasking, positions: u64, draws: &mut Draws) -> Vec<boo
     if settings.prob.get() == 0.0 || spans == 0 {
         return hidden;
     }
-    let starts = if positions > length + spans { positions - length } else { spans + 1 };
+    let reachable = match settings.last_position {
+        LastPosition::Visible => positions - 1,
+        LastPosition::Maskable => positions,
+    };
+    let starts = (reachable + 1).saturating_sub(length).max(spans + 1);
     for start in draws.distinct(spans, starts) {
-        let end = (start + length).min(positions - 1);
+        let end = (start + length).min(reachable);
         hidden[start as usize..end as usize].fill(true);
+    }
+    if hidden.iter().all(|&hidden| hidden) {
+        hidden[positions as usize - 1] = false;
     }
     hidden
 }
@@ -108,6 +116,17 @@ mod tests {
         }
     }
 
+    /// Of 30 places where one span of 1 may stand, the last is as likely as any other or never taken.
+    #[test]
+    fn the_last_position_is_hidden_as_often_as_others_or_never() {
+        let hidden = |last_position: LastPosition| {
+            let settings = SpanMasking { last_position, ..settings(0.01, 1, 1, false) };
+            (0..30_000u64).filter(|&trial| row(&settings, 30, &mut Draws::new(2, "last", &[trial], ""))[29]).count()
+        };
+        assert_eq!(hidden(LastPosition::Visible), 0);
+        assert!(hidden(LastPosition::Maskable).abs_diff(1_000) < 160, "{}", hidden(LastPosition::Maskable));
+    }
+
     proptest! {
         #[test]
         fn the_last_position_and_padding_stay_visible(
@@ -119,6 +138,22 @@ mod tests {
             let mask = tensor(&[row, vec![true; 500]], 500, Device::Cpu);
             let padding = mask.get(0).narrow(0, positions as i64, 500 - positions as i64);
             prop_assert_eq!(padding.sum(tch::Kind::Int64).int64_value(&[]), 0);
+        }
+
+        #[test]
+        fn a_maskable_last_position_changes_only_which_starts_are_drawn(
+            prob in 0.0f64..=1.0, length in 1u64..30, min_masks in 0u32..4, positions in 1u64..400, seed: u64,
+        ) {
+            let maskable = SpanMasking { last_position: LastPosition::Maskable, ..settings(prob, length, min_masks, false) };
+            let row = row(&maskable, positions, &mut Draws::new(seed, "mask", &[], ""));
+            prop_assert_eq!(row.len() as u64, positions);
+            prop_assert!(row.contains(&false));
+            // Every run of hidden positions is made of whole spans, unless the row is too short for them.
+            if positions > 2 * length + 4 && prob <= 0.5 {
+                for run in row.split(|hidden| !hidden).filter(|run| !run.is_empty()) {
+                    prop_assert!(run.len() as u64 >= length);
+                }
+            }
         }
 
         #[test]

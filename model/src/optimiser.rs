@@ -1,11 +1,11 @@
 //! Adam with decoupled weight decay, its state ours, so that a run can continue to the bit.
 //!
 //! Source: fairseq `Adam`: p −= η·λ·p, then p −= η·√(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε), with ε outside the bias correction. libtorch's fused
-//! step has √v/√(1−β₂ᵗ) + ε′ below m, which is the same with ε′ = ε/√(1−β₂ᵗ).
+//! step has √v/√(1−β₂ᵗ) + ε′ below m, which is the same with ε′ = ε/√(1−β₂ᵗ), and PyTorch's own placement with ε′ = ε.
 //!
 //! A parameter without a gradient (a layer that was skipped) takes part with a gradient of zero, as in fairseq with flat parameters.
 
-use reprise_spec::training;
+use reprise_spec::training::{self, EpsilonPlacement};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
@@ -95,12 +95,16 @@ impl Adam {
             .map(|parameter| Tensor::full([0i64; 0], self.step as f64, (Kind::Float, parameter.device())))
             .collect();
         let (beta1, beta2) = (self.settings.beta1.get(), self.settings.beta2.get());
+        let epsilon = self.settings.epsilon.get();
         let settings = AdamW {
             rate,
             beta1,
             beta2,
             weight_decay: self.settings.weight_decay.get(),
-            epsilon: self.settings.epsilon.get() / (1.0 - beta2.powi(self.step as i32)).sqrt(),
+            epsilon: match self.settings.epsilon_placement {
+                EpsilonPlacement::Outside => epsilon / (1.0 - beta2.powi(self.step as i32)).sqrt(),
+                EpsilonPlacement::Inside => epsilon,
+            },
         };
         shim::adamw(&self.parameters, &gradients, &self.first, &self.second, &steps, settings)?;
         for parameter in &mut self.parameters {
@@ -118,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// fairseq's formula in f64, for one number.
+    /// fairseq's formula, or PyTorch's, in f64, for one number.
     fn reference(settings: &training::Adam, gradients: &[f64], rate: f64) -> f64 {
         let (b1, b2) = (settings.beta1.get(), settings.beta2.get());
         let (mut p, mut m, mut v) = (0.5, 0.0, 0.0);
@@ -128,33 +132,62 @@ mod tests {
             p -= rate * settings.weight_decay.get() * p;
             m = b1 * m + (1.0 - b1) * clipped;
             v = b2 * v + (1.0 - b2) * clipped * clipped;
-            p -= rate * (1.0 - b2.powi(t)).sqrt() / (1.0 - b1.powi(t)) * m / (v.sqrt() + settings.epsilon.get());
+            let (first, second, epsilon) = (1.0 - b1.powi(t), (1.0 - b2.powi(t)).sqrt(), settings.epsilon.get());
+            p -= match settings.epsilon_placement {
+                EpsilonPlacement::Outside => rate * second / first * m / (v.sqrt() + epsilon),
+                EpsilonPlacement::Inside => rate / first * m / (v.sqrt() / second + epsilon),
+            };
         }
         p
     }
 
+    fn five_steps(settings: &training::Adam) -> f64 {
+        let store = VarStore::new(Device::Cpu);
+        let p = store.root().var("p", &[1], Init::Const(0.5));
+        let mut adam = Adam::new(&store, settings);
+        for gradient in GRADIENTS {
+            (&p * gradient).sum(Kind::Float).backward();
+            let norm = adam.step_at(0.05).unwrap();
+            assert!((norm - gradient.abs()).abs() < 1e-6);
+        }
+        p.double_value(&[0])
+    }
+
+    const GRADIENTS: [f64; 5] = [0.3, -0.02, 5.0, 0.0, 0.7];
+
     #[test]
-    fn five_steps_are_fairseq_s() {
-        let settings = training::Adam {
+    fn five_steps_are_the_formula_s_with_epsilon_in_either_place() {
+        let settings = |epsilon_placement| training::Adam {
             epsilon: Positive::try_from(0.01).unwrap(), // large, so that its place shows
+            epsilon_placement,
             weight_decay: Weight::try_from(0.1).unwrap(),
             beta2: Fraction::try_from(0.98).unwrap(),
             clip: Some(Positive::try_from(2.0).unwrap()),
             ..training::Adam::default()
         };
-        let gradients = [0.3, -0.02, 5.0, 0.0, 0.7];
-        let store = VarStore::new(Device::Cpu);
-        let p = store.root().var("p", &[1], Init::Const(0.5));
-        let mut adam = Adam::new(&store, &settings);
-        for gradient in gradients {
-            (&p * gradient).sum(Kind::Float).backward();
-            let norm = adam.step_at(0.05).unwrap();
-            assert!((norm - gradient.abs()).abs() < 1e-6);
-        }
-        let expected = reference(&settings, &gradients, 0.05);
-        let found = p.double_value(&[0]);
-        assert!((found - expected).abs() < 1e-6, "{found} against {expected}");
+        let found = [EpsilonPlacement::Outside, EpsilonPlacement::Inside].map(|placement| {
+            let settings = settings(placement);
+            let (found, expected) = (five_steps(&settings), reference(&settings, &GRADIENTS, 0.05));
+            assert!((found - expected).abs() < 1e-6, "{placement:?}: {found} against {expected}");
+            found
+        });
+        assert!((found[0] - found[1]).abs() > 1e-3, "{found:?}");
     }
+
+    /// The parameter after five steps of `torch.optim.AdamW` in PyTorch 2.11 (tests/fixtures/generate/frontends.py prints it).
+    #[test]
+    fn five_steps_with_epsilon_inside_are_pytorch_s() {
+        let settings = training::Adam {
+            epsilon: Positive::try_from(0.01).unwrap(),
+            epsilon_placement: EpsilonPlacement::Inside,
+            weight_decay: Weight::try_from(0.1).unwrap(),
+            ..training::Adam::default()
+        };
+        let found = five_steps(&settings);
+        assert!((found - PYTORCH).abs() < 1e-6, "{found}");
+    }
+
+    const PYTORCH: f64 = 0.32495273691471377;
 
     #[test]
     fn a_gradient_that_is_not_finite_moves_nothing() {

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use reprise_spec::arithmetic::{SAMPLE_RATE, frames};
+use reprise_spec::arithmetic::{SAMPLE_RATE, frames_at};
 use reprise_spec::values::SplitName;
 use tch::{Device, Tensor};
 
 use crate::batch::{Candidate, Crop};
 use crate::corpus::Corpora;
 use crate::failure::StageError;
+use crate::framing::{Framing, Rows};
 use crate::hubert::Masks;
 use crate::labels::Labels;
 use crate::mask;
@@ -22,6 +23,7 @@ pub struct Labelled {
     pub corpora: Arc<Corpora>,
     /// One entry a set of units; none where nothing but audio is needed.
     pub sets: Vec<Arc<Labels>>,
+    pub framing: Framing,
     candidates: Vec<Candidate>,
     /// Split and id of each candidate, as labels are asked for.
     places: Vec<(usize, String)>,
@@ -29,19 +31,19 @@ pub struct Labelled {
 
 impl Labelled {
     /// Refuses an utterance without labels, or whose labels last another time than its audio (fairseq only warns).
-    pub fn new(corpora: Corpora, sets: Vec<Arc<Labels>>) -> Result<Self, StageError> {
+    pub fn new(corpora: Corpora, sets: Vec<Arc<Labels>>, framing: Framing) -> Result<Self, StageError> {
         let (mut candidates, mut places) = (Vec::new(), Vec::new());
         for (split_index, (split, corpus)) in corpora.splits.iter().enumerate() {
             for utterance in &corpus.utterances {
                 let id = &utterance.id;
                 for labels in &sets {
-                    fits(labels, split, id, utterance.samples)?;
+                    fits(labels, split, id, utterance.samples, framing.stride)?;
                 }
                 candidates.push(Candidate { id: format!("{split}/{id}"), samples: utterance.samples });
                 places.push((split_index, id.clone()));
             }
         }
-        Ok(Self { corpora: Arc::new(corpora), sets, candidates, places })
+        Ok(Self { corpora: Arc::new(corpora), sets, framing, candidates, places })
     }
 
     /// In the order of [`Corpora::iter`].
@@ -53,26 +55,40 @@ impl Labelled {
         &self.candidates[index]
     }
 
-    /// The unit of a set at frame `t` of a crop, frames being `stride` samples apart.
-    fn unit(&self, crop: &Crop, set: usize, t: u64, stride: u64) -> i64 {
-        let (split, id) = &self.places[crop.utterance];
-        let split = &self.corpora.splits[*split].0;
+    /// The frames of each row of a batch that are neither padding nor without a label.
+    pub fn rows(&self, crops: &[Crop]) -> Rows {
+        let labelled = |crop: &Crop| {
+            let sets = self.sets.iter().map(|labels| {
+                self.framing.labelled(crop, self.labels(labels, crop.utterance).len(), labels.rate())
+            });
+            sets.min().unwrap_or(u64::MAX)
+        };
+        self.framing.rows(crops, &crops.iter().map(labelled).collect::<Vec<_>>())
+    }
+
+    /// The unit of a set at a frame that starts `offset` samples into a crop.
+    fn unit(&self, crop: &Crop, set: usize, offset: u64) -> i64 {
         let labels = &self.sets[set];
+        i64::from(self.labels(labels, crop.utterance)[self.framing.label(crop, offset, labels.rate())])
+    }
+
+    fn labels<'a>(&self, labels: &'a Labels, utterance: usize) -> &'a [u16] {
+        let (split, id) = &self.places[utterance];
         // Every utterance was looked up when this was made.
-        let found = labels.of(split, id).expect("a labelled utterance");
-        i64::from(found[crop.label(t * stride, labels.rate())])
+        labels.of(&self.corpora.splits[*split].0, id).expect("a labelled utterance")
     }
 }
 
-/// Refuses labels that are missing or last another time than the audio.
-fn fits(labels: &Labels, split: &SplitName, id: &str, samples: u64) -> Result<(), StageError> {
+/// Refuses labels that are missing or last another time than the audio, whose frames are `stride` samples apart.
+fn fits(labels: &Labels, split: &SplitName, id: &str, samples: u64, stride: u64) -> Result<(), StageError> {
     let found = labels
         .of(split, id)
         .ok_or_else(|| StageError::Failed(format!("{id} of {split} has no labels among the units")))?;
     let audio = samples as f64 / f64::from(SAMPLE_RATE);
     let labelled = found.len() as f64 / f64::from(labels.rate());
-    let needed = frames(samples).saturating_sub(1) * u64::from(labels.rate()) / 50;
-    if (audio - labelled).abs() > TOLERANCE || (frames(samples) > 0 && found.len() as u64 <= needed) {
+    let frames = frames_at(samples, stride);
+    let needed = frames.saturating_sub(1) * stride * u64::from(labels.rate()) / u64::from(SAMPLE_RATE);
+    if (audio - labelled).abs() > TOLERANCE || (frames > 0 && found.len() as u64 <= needed) {
         return Err(StageError::refused(
             format!("{id} of {split} lasts {audio:.3} s, but its {} labels last {labelled:.3} s", found.len()),
             "the units were made from other audio; make them anew",
@@ -113,7 +129,7 @@ pub struct Chosen {
 }
 
 impl Selection {
-    /// `hidden` has one row a crop, each as long as the crop has frames; `stride` is the front-end's.
+    /// `hidden` has one row a crop, each as long as [`Labelled::rows`] says.
     ///
     /// Where a hierarchy lowers the rate, it samples masks down with the frames and repeats them on the way up: the loss takes the mask of
     /// `lowest` frames from the first of them (fairseq `multires_hubert`), although the mask embedding replaced the frames of `hidden`.
@@ -122,7 +138,7 @@ impl Selection {
         crops: &[Crop],
         hidden: Vec<Vec<bool>>,
         taps: &[Tap],
-        (stride, lowest): (u64, u64),
+        lowest: u64,
         device: Device,
     ) -> Self {
         let width = hidden.iter().map(Vec::len).max().unwrap_or(0);
@@ -137,7 +153,7 @@ impl Selection {
                         let side = if hidden[first as usize] { &mut masked } else { &mut unmasked };
                         side.places.push((row * width.div_ceil(tap.ratio as usize)) as i64 + t as i64);
                         for (units, set) in side.units.iter_mut().zip(tap.sets.clone()) {
-                            units.push(labelled.unit(crop, set, t, stride * tap.ratio));
+                            units.push(labelled.unit(crop, set, t * tap.ratio * labelled.framing.stride));
                         }
                     }
                 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reprise_spec::contract::{Input, Request, Score};
-use reprise_spec::network::{FrontEnd, Initialisation, Subsampling};
 use reprise_spec::stage::{Role, Stage};
-use reprise_spec::training::{EpsilonPlacement, LabelAlignment, LastPosition, PaddingRule};
 use tch::Device;
 
 use crate::failure::StageError;
+use crate::front_end::FrontEnd;
+use crate::hubert::Hubert;
+use crate::labels::Codebook;
 use crate::report::Reporter;
 
 pub mod corpus;
@@ -38,6 +39,16 @@ impl Work {
     /// An input, if the request has it.
     pub fn find(&self, role: &Role) -> Option<&Input> {
         self.request.inputs.iter().find(|input| &input.role == role)
+    }
+
+    /// Gives a new network the codebook that its front-end reads, where it reads one.
+    pub fn adopt_input_units(&self, hubert: &Hubert) -> Result<(), StageError> {
+        match &hubert.front_end {
+            FrontEnd::Units(front_end) => {
+                front_end.adopt(&Codebook::read(self.input(&Role::InputUnits)?, self.device)?)
+            }
+            FrontEnd::Wave(_) | FrontEnd::LogMel(_) => Ok(()),
+        }
     }
 
     /// The folder that the paths of a corpus start from.
@@ -82,38 +93,15 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
 
 /// Refuses what the language says and this program doesn't do yet.
 fn unbuilt(stage: &Stage) -> Result<(), StageError> {
-    let (network, pretraining) = match stage {
-        Stage::Pretrain(settings) => (&settings.network, Some(&settings.pretraining)),
-        Stage::Finetune(settings) => (&settings.network, None),
+    let network = match stage {
+        Stage::Pretrain(settings) => &settings.network,
+        Stage::Finetune(settings) => &settings.network,
         _ => return Ok(()),
-    };
-    let front_end = match &network.front_end {
-        FrontEnd::Wave(_) => false,
-        FrontEnd::LogMel(mel) => !matches!(&mel.subsampling, Subsampling::Stack(stack) if stack.frames.get() == 2),
-        FrontEnd::Units(_) => true,
     };
     let encoder = &network.encoder;
     let missing = [
-        (front_end, "this front-end"),
         (network.hierarchy.is_some(), "`model.hierarchy`"),
         (encoder.relative_positions.is_some(), "`model.encoder.relative-positions`"),
-        (encoder.initialisation == Initialisation::HuggingFace, "`model.encoder.initialisation: hugging-face`"),
-        (
-            pretraining.is_some_and(|p| p.batching.label_alignment != LabelAlignment::Snapped),
-            "this `pretraining.batching.label-alignment`",
-        ),
-        (
-            pretraining.is_some_and(|p| p.batching.padding_rule != PaddingRule::Convolution),
-            "this `pretraining.batching.padding-rule`",
-        ),
-        (
-            pretraining.is_some_and(|p| p.masking.last_position != LastPosition::Visible),
-            "this `pretraining.masking.last-position`",
-        ),
-        (
-            pretraining.is_some_and(|p| p.optimiser.epsilon_placement != EpsilonPlacement::Outside),
-            "this `pretraining.optimiser.epsilon-placement`",
-        ),
     ];
     match missing.into_iter().find(|(missing, _)| *missing) {
         Some((_, what)) => Err(StageError::refused(format!("this program doesn't execute {what} yet"), "take it out")),

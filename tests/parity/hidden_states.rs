@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use reprise_model::encoder::Mode;
+use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_spec::arithmetic::frames;
 use reprise_spec::network::{LayerNormPlacement, Network};
@@ -70,9 +71,11 @@ fn check(name: &str) {
 
     let waves: Vec<Tensor> = (0..).zip(&lengths).map(|(row, &n)| weights::noise(&format!("wave.{row}"), &[n as i64]) * 0.1).collect();
     let real = || lengths.iter().map(|&length| frames(length)).enumerate();
-    let depth = hubert.depth();
+    let (depth, stride) = (hubert.depth(), network.frame_stride());
     let evaluate = |wave_bs: &Tensor, lengths: Option<&[u64]>| {
-        let output = hubert.forward(wave_bs, lengths, &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0);
+        let given = lengths.map(|lengths| Rows::of(lengths, stride));
+        let mut pass = hubert.forward(wave_bs, given.as_ref(), &Masks::default(), Mode::Evaluate, Taps::Output);
+        let output = pass.outputs.remove(0);
         (hubert.hidden_states(wave_bs, lengths, depth), output)
     };
     for (wave, row) in waves.iter().zip(real()) {
@@ -90,20 +93,21 @@ fn check(name: &str) {
     }
     checked.state(&output, "padded", "output", real());
 
-    let rows = lengths.len() as i64;
+    let count = lengths.len() as i64;
+    let rows = Rows::of(&lengths, stride);
     let longest = *lengths.iter().max().unwrap();
     let masks = Masks {
-        time_bt: Some(weights::noise("mask.time", &[rows, frames(longest) as i64]).gt(0.0)),
-        channel_bd: Some(weights::noise("mask.channels", &[rows, network.encoder.width.get().into()]).gt(1.0)),
+        time_bt: Some(weights::noise("mask.time", &[count, frames(longest) as i64]).gt(0.0)),
+        channel_bd: Some(weights::noise("mask.channels", &[count, network.encoder.width.get().into()]).gt(1.0)),
     };
     let skipped = vec![false; depth];
     let mode = Mode::Train { skipped: &skipped };
     let layers: Vec<Height> = (0..=depth as u64).map(|layer| Height::try_from(layer).unwrap()).collect();
-    let states = hubert.forward(&wave_bs, Some(&lengths), &masks, mode, Taps::Layers(&layers)).outputs;
+    let states = hubert.forward(&wave_bs, Some(&rows), &masks, mode, Taps::Layers(&layers)).outputs;
     for (layer, state) in states.iter().enumerate() {
         checked.state(state, "masked", &layer.to_string(), real());
     }
-    let output = hubert.forward(&wave_bs, Some(&lengths), &masks, mode, Taps::Output).outputs.remove(0);
+    let output = hubert.forward(&wave_bs, Some(&rows), &masks, mode, Taps::Output).outputs.remove(0);
     checked.state(&output, "masked", "output", real());
 
     assert_eq!(checked.seen, checked.arrays.len() - 1, "every state of the fixture was compared");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reprise_model::encoder::Mode;
+use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_model::objective::Objective;
 use reprise_model::selection::{Chosen, Selection, View};
@@ -87,8 +88,9 @@ fn hidden_states_are_torchaudio_s() {
         let relative = case.network.encoder.norm == LayerNormPlacement::Pre;
         let mut seen = 0;
         let mut check = |wave_bs: &Tensor, lengths: Option<&[u64]>, kind: &str, rows: &[usize]| {
+            let given = lengths.map(|lengths| Rows::of(lengths, case.network.frame_stride()));
             let mut states = hubert.hidden_states(wave_bs, lengths, hubert.depth());
-            states.push(hubert.forward(wave_bs, lengths, &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0));
+            states.push(hubert.forward(wave_bs, given.as_ref(), &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0));
             let layers = (0..=hubert.depth()).map(|layer| layer.to_string()).chain(["output".into()]);
             for (state, layer) in states.iter().zip(layers) {
                 for (place, row) in rows.iter().enumerate() {
@@ -123,7 +125,8 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
             store.set_kind(kind);
             store.variables().values_mut().for_each(Tensor::zero_grad);
             let (wave_bs, mode) = (pad(&waves).to_kind(kind), Mode::Train { skipped: &skipped });
-            let pass = hubert.forward(&wave_bs, Some(&case.lengths), &selection.masks, mode, taps);
+            let rows = Rows::of(&case.lengths, case.network.frame_stride());
+            let pass = hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
             let losses = objective.losses(&pass, &selection, &case.pretraining.loss);
             let loss = &losses.total + &pass.penalty * (wave.penalty.get() * losses.sample_size);
             (&loss / losses.sample_size).backward();

@@ -8,9 +8,11 @@ use crate::network::{FrontEnd, Hierarchy, LayerNormPlacement, LogMelFrontEnd, Su
 use crate::node::{Node, Path};
 use crate::problem::Problem;
 use crate::strategy::{Quantiser, Strategy, Targets, UnitTargets};
-use crate::training::{Head, PredictAt, ResolutionTargets, SpanMasking};
+use crate::training::{Head, LabelAlignment, PredictAt, ResolutionTargets, SpanMasking};
 use crate::values::{Seconds, SplitName};
 
+/// Fewest samples of a crop that starts at any sample: 0.2 s, within which labels of 40 ms have at least one.
+const SHORTEST_UNSNAPPED: u64 = 3_200;
 /// Most seeds of one experiment.
 pub const MOST_SEEDS: usize = 1_000;
 
@@ -178,6 +180,11 @@ impl Rules<'_> {
         } else {
             let masking = self.experiment.pretraining.masking.clone();
             self.mask_fits("pretraining.masking", &masking, fewest, &shortest, "frames of the shortest utterance");
+        }
+        if batching.label_alignment != LabelAlignment::Snapped && batching.shortest.samples() < SHORTEST_UNSNAPPED {
+            let message = format!("{} s of audio may be left without a label where crops start at any sample", batching.shortest.get());
+            let help = "raise `shortest` to at least 0.2, or write `label-alignment: snapped`";
+            self.broken(&shortest, &["pretraining.batching.label-alignment"], message, help);
         }
         let loss = &self.experiment.pretraining.loss;
         if loss.masked.get() == 0.0 && loss.unmasked.get() == 0.0 {

@@ -283,7 +283,7 @@ pub enum LabelAlignment {
     Snapped,
     /// Crops start at any sample and the first label is the nearest, halves to even; frames beyond the labels are cut (fairseq).
     Rounded,
-    /// Crops start at any sample and the first label is that of the last frame that starts at or before it less one window
+    /// Crops start at any sample and the first label is that of the first frame which doesn't lie wholly before the crop
     /// (torchaudio).
     Floored,
 }

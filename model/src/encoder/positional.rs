@@ -3,7 +3,7 @@
 //! Source: wav2vec 2.0 section 2; fairseq `make_conv_pos`. The norm runs over outputs and inputs for each tap (dimension 2 of the
 //! weight), not over the rows as usual: weight[:, :, k] = g[k] · v[:, :, k] / ‖v[:, :, k]‖.
 
-use reprise_spec::network::PositionalConvolution as Settings;
+use reprise_spec::network::{Initialisation, PositionalConvolution as Settings};
 use tch::nn::{self, Init, Path};
 use tch::{Device, Tensor};
 
@@ -19,11 +19,16 @@ pub struct PositionalConvolution {
 }
 
 impl PositionalConvolution {
-    /// v from N(0, √(4/(kernel · D))), g its norm, bias 0.
-    pub fn new(path: &Path, width: i64, settings: &Settings) -> Self {
+    /// v from N(0, √(4/(kernel · D))), g its norm, bias 0. Hugging Face's rule writes to the weight that is derived from v and g, which
+    /// leaves them the framework's default: v from U(±1/√fan-in).
+    pub fn new(path: &Path, width: i64, settings: &Settings, initialisation: Initialisation) -> Self {
         let (kernel, groups) = (i64::from(settings.kernel.get()), i64::from(settings.groups.get()));
-        let stdev = (4.0 / (kernel * width) as f64).sqrt();
-        let v_dck = nn::init(Init::Randn { mean: 0.0, stdev }, &[width, width / groups, kernel], Device::Cpu);
+        let bound = ((width / groups * kernel) as f64).sqrt().recip();
+        let init = match initialisation {
+            Initialisation::Fairseq => Init::Randn { mean: 0.0, stdev: (4.0 / (kernel * width) as f64).sqrt() },
+            Initialisation::HuggingFace => Init::Uniform { lo: -bound, up: bound },
+        };
+        let v_dck = nn::init(init, &[width, width / groups, kernel], Device::Cpu);
         Self {
             g_11k: path.var_copy("weight_g", &tap_norms(&v_dck)),
             v_dck: path.var_copy("weight_v", &v_dck),

@@ -7,7 +7,7 @@
 //! A frame depends on the samples under it alone, except in group mode, whose statistics run over the whole row: there, padding
 //! behind an utterance changes its frames, in the references too.
 
-use reprise_spec::network::{FrontEndNorm, WaveFrontEnd as Settings};
+use reprise_spec::network::{FrontEndNorm, Initialisation, WaveFrontEnd as Settings};
 use tch::Tensor;
 use tch::nn::{Init, Path, init};
 
@@ -43,8 +43,8 @@ enum Norm {
 }
 
 impl WaveFrontEnd {
-    /// Convolution weights are Kaiming-normal (fan-in, gain √2), biases of the framework's default.
-    pub fn new(path: &Path, settings: &Settings) -> Self {
+    /// Convolution weights are Kaiming-normal (fan-in, gain √2), biases of the framework's default or, under Hugging Face's rule, 0.
+    pub fn new(path: &Path, settings: &Settings, initialisation: Initialisation) -> Self {
         let channels = i64::from(settings.channels.get());
         let mut inputs = 1;
         let blocks = settings.kernels.iter().zip(&settings.strides).enumerate().map(|(index, (kernel, stride))| {
@@ -54,8 +54,11 @@ impl WaveFrontEnd {
             let conv = &path / "conv";
             let weight = parameter(&conv, "weight", &[channels, inputs, kernel], init::DEFAULT_KAIMING_NORMAL);
             let bound = fan_in.sqrt().recip();
-            let bias =
-                settings.bias.then(|| parameter(&conv, "bias", &[channels], Init::Uniform { lo: -bound, up: bound }));
+            let of_bias = match initialisation {
+                Initialisation::Fairseq => Init::Uniform { lo: -bound, up: bound },
+                Initialisation::HuggingFace => Init::Const(0.0),
+            };
+            let bias = settings.bias.then(|| parameter(&conv, "bias", &[channels], of_bias));
             let norm = || {
                 let path = &path / "layer_norm";
                 let weight = parameter(&path, "weight", &[channels], Init::Const(1.0));

@@ -1,52 +1,17 @@
 //! `features`: MFCC or log-mel of every utterance of a split, in the order of the corpus.
 
 use reprise_spec::contract::Score;
-use reprise_spec::network::FeatureKind;
 use reprise_spec::stage::{FeaturesStage, Role};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;
 use crate::corpus::{Corpus, Utterance};
 use crate::failure::StageError;
-use crate::features::{LogMel, Mfcc};
+use crate::features::Extractor;
 use crate::npy;
 
-/// Bins of log-mel features.
-const MEL_BINS: usize = 80;
 /// Utterances that are computed before they are written.
 const GROUP: usize = 64;
-
-/// What computes one kind of features.
-pub enum Extractor {
-    Mfcc(Mfcc),
-    LogMel(LogMel),
-}
-
-impl Extractor {
-    /// Prepares for `kind` on `device`.
-    pub fn new(kind: FeatureKind, device: Device) -> Self {
-        match kind {
-            FeatureKind::Mfcc => Self::Mfcc(Mfcc::new(device)),
-            FeatureKind::LogMel => Self::LogMel(LogMel::new(MEL_BINS, device)),
-        }
-    }
-
-    /// Numbers a frame.
-    pub fn dimensions(&self) -> usize {
-        match self {
-            Self::Mfcc(_) => Mfcc::DIMENSIONS,
-            Self::LogMel(_) => MEL_BINS,
-        }
-    }
-
-    /// Features of waves (B × S, on the extractor's device) as B × T × D.
-    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
-        match self {
-            Self::Mfcc(mfcc) => mfcc.with_deltas(wave_bs),
-            Self::LogMel(log_mel) => log_mel.forward(wave_bs),
-        }
-    }
-}
 
 /// Executes the stage.
 ///

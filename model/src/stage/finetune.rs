@@ -47,11 +47,12 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let transcripts: Vec<&str> =
         train.iter().map(|(split, _, utterance)| recogniser::transcript(split, utterance)).collect::<Result<_, _>>()?;
     let vocabulary = Vocabulary::of(transcripts)?;
-    let examples = Examples::of(&train, &vocabulary, finetuning.batch_seconds)?;
+    let examples = Examples::of(&train, &vocabulary, &settings.network, finetuning.batch_seconds)?;
     announce(&examples, &vocabulary, work);
     let mut finetuner = Finetuner::new(&settings.network, finetuning, examples, vocabulary, work.seed()?, work.device);
-    if let Some(pretrained) = work.find(&Role::Pretrained) {
-        finetuner.start_from(&pretrained.path, &settings.network)?;
+    match work.find(&Role::Pretrained) {
+        Some(pretrained) => finetuner.start_from(&pretrained.path, &settings.network)?,
+        None => work.adopt_input_units(&finetuner.recogniser.model.hubert)?,
     }
     let checkpoints = Checkpoints::open(&work.request.work)?;
     let mut progress: Progress = finetuner.restore(&checkpoints)?.unwrap_or_default();

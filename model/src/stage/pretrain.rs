@@ -19,6 +19,7 @@ use crate::checkpoint::Checkpoints;
 use crate::corpus::Corpora;
 use crate::encoder::{Mode, skipped_layers};
 use crate::failure::StageError;
+use crate::framing::Framing;
 use crate::hubert::Hubert;
 use crate::labels::Labels;
 use crate::loader::{Loader, Waves};
@@ -78,11 +79,12 @@ struct Given<'a> {
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let seed = work.seed()?;
     let sets = sets(settings, work)?;
-    let training = Labelled::new(Corpora::read(work, &settings.train_on)?, sets.clone())?;
-    let validation = Labelled::new(Corpora::read(work, &settings.validate_on)?, sets)?;
     let batching = &settings.pretraining.batching;
+    let framing = Framing::new(&settings.network, batching);
+    let training = Labelled::new(Corpora::read(work, &settings.train_on)?, sets.clone(), framing)?;
+    let validation = Labelled::new(Corpora::read(work, &settings.validate_on)?, sets, framing)?;
     let candidates = training.candidates();
-    let per_epoch = batch::epoch(&candidates, batching, seed, 0).len() as u64;
+    let per_epoch = batch::epoch(&candidates, batching, &framing, seed, 0).len() as u64;
     if per_epoch == 0 {
         let message = format!("no utterance to train on has {} s", batching.shortest.get());
         return Err(StageError::refused(message, "lower `pretraining.batching.shortest`"));
@@ -98,6 +100,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
     );
 
     let model = Model::new(settings, seed, work.device)?;
+    work.adopt_input_units(&model.hubert)?;
     let mut adam = Adam::new(&model.store, &settings.pretraining.optimiser);
     let checkpoints = Checkpoints::open(&work.request.work)?;
     let mut progress: Progress = checkpoints.restore(&model.store, &mut adam)?.unwrap_or_default();
@@ -109,7 +112,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let plan = {
         let (batching, first) = (batching.clone(), progress.step);
         (first / per_epoch..)
-            .flat_map(move |epoch| batch::epoch(&candidates, &batching, seed, epoch))
+            .flat_map(move |epoch| batch::epoch(&candidates, &batching, &framing, seed, epoch))
             .skip((first % per_epoch) as usize)
             .take((steps - first.min(steps)) as usize)
     };
@@ -182,7 +185,7 @@ impl Model {
         let hierarchy = network.hierarchy.iter().flat_map(|hierarchy| &hierarchy.ratios);
         let lowest = hierarchy.map(|ratio| u64::from(ratio.get())).product();
         let (taps, device) = (self.objective.views(), self.store.device());
-        Selection::new(data, crops, hidden, &taps, (network.frame_stride(), lowest), device)
+        Selection::new(data, crops, hidden, &taps, lowest, device)
     }
 }
 
@@ -200,14 +203,16 @@ fn step(
     let device = model.store.device();
     let draws =
         |crop: &batch::Crop| Draws::new(seed, "pretrain mask", &[epoch], &training.candidate(crop.utterance).id);
-    let rows = mask::rows(&settings.pretraining.masking, waves.crops.iter().map(|crop| (crop.frames(), draws(crop))));
-    let selection = model.select(settings, training, &waves.crops, rows);
+    let rows = training.rows(&waves.crops);
+    let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(draws));
+    let hidden = mask::rows(&settings.pretraining.masking, positions);
+    let selection = model.select(settings, training, &waves.crops, hidden);
     let skipped = skipped_layers(&settings.network.encoder, &mut Draws::new(seed, "pretrain layer drop", &[step], ""));
     tch::manual_seed(Draws::new(seed, "pretrain dropout", &[step], "").torch_seed());
     let wave_bs = waves.wave_bs.f_to_device(device)?;
     let mode = Mode::Train { skipped: &skipped };
     let taps = model.objective.taps(&settings.pretraining);
-    let pass = model.hubert.forward(&wave_bs, Some(&waves.lengths), &selection.masks, mode, taps);
+    let pass = model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
     let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
     let sample_size = losses.sample_size;
     let mut loss = losses.total.shallow_clone();
@@ -230,7 +235,7 @@ fn step(
     window.loss += losses.masked_loss.double_value(&[]);
     window.correct += losses.correct.int64_value(&[]) as u64;
     window.masked += losses.masked as u64;
-    window.frames += waves.crops.iter().map(batch::Crop::frames).sum::<u64>();
+    window.frames += rows.frames.iter().sum::<u64>();
     window.penalty += pass.penalty.double_value(&[]);
     window.gradient_norm += norm;
     Ok(())

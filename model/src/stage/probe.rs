@@ -58,7 +58,7 @@ fn unit_quality(settings: &UnitQuality, work: &mut Work) -> Result<Vec<Score>, S
     let mut alignments: Option<(SplitName, Alignments)> = None;
     for index in 0..source.spans.len() {
         work.report.check_stop()?;
-        let Span { split, id, .. } = source.spans[index].clone();
+        let Span { split, id, measured, .. } = source.spans[index].clone();
         if alignments.as_ref().is_none_or(|(of, _)| of != &split) {
             let read = Alignments::read(work.input(&Role::Alignments(split.clone()))?)?;
             alignments = Some((split.clone(), read));
@@ -69,9 +69,9 @@ fn unit_quality(settings: &UnitQuality, work: &mut Work) -> Result<Vec<Score>, S
         };
         utterances += 1;
         let labels = codebook.assign(&source.read(index)?);
-        for (t, &label) in labels.iter().step_by((codebook.units.rate / RATE) as usize).enumerate() {
+        for t in 0..measured {
             match phone_at(phones, frame_centre(t as u64)) {
-                Some(phone) => pairs.push((phone.index() as u8, label)),
+                Some(phone) => pairs.push((phone.index() as u8, labels[label_of(t, codebook.units.rate)])),
                 None => unknown_frames += 1,
             }
         }
@@ -95,6 +95,11 @@ fn unit_quality(settings: &UnitQuality, work: &mut Work) -> Result<Vec<Score>, S
     work.write("quality.json", &json)?;
     work.write("usage.tsv", usage(&joint).as_bytes())?;
     Ok(scores)
+}
+
+/// The label of frame `t` of 20 ms among labels of which there are `rate` a second: at 100 Hz every second one, at 25 Hz each twice.
+fn label_of(t: usize, rate: u32) -> usize {
+    t * rate as usize / RATE as usize
 }
 
 /// What listings show; a refused number is in `quality.json` only.
@@ -124,4 +129,26 @@ fn usage(joint: &Joint) -> String {
         let _ = writeln!(text, "{cluster}\t{frames}\t{phone}\t{most}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reprise_spec::arithmetic::{frames, frames_at};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_frame_is_measured_once_with_the_label_that_covers_it(samples in 400u64..300_000) {
+            for rate in [100, 50, 25] {
+                let stride = u64::from(SAMPLE_RATE / rate);
+                for t in 0..frames(samples) {
+                    let label = label_of(t as usize, rate) as u64;
+                    prop_assert!(label < frames_at(samples, stride));
+                    prop_assert!((label * stride..(label + 1) * stride).contains(&(t * FRAME_STRIDE)));
+                }
+            }
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
             None => source.read(index)?,
         };
         let assignment = codebook.centroids.assign(&frames_td);
-        let Span { split, id, frames } = &source.spans[index];
+        let Span { split, id, frames, .. } = &source.spans[index];
         writer.push(split, id, &assignment.labels());
         if !settings.fit_on.contains(split) {
             distance += assignment.inertia();
@@ -156,7 +156,7 @@ mod tests {
         }))
         .unwrap();
         let span =
-            |index: usize| Span { split: split(["a", "b", "c"][index / 10]), id: index.to_string(), frames: 100 };
+            |index: usize| Span { split: split(["a", "b", "c"][index / 10]), id: index.to_string(), frames: 100, measured: 50 };
         utterances_to_fit(&(0..30).map(span).collect::<Vec<_>>(), &settings, seed, most)
     }
 

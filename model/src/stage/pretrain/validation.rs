@@ -8,7 +8,7 @@ use reprise_spec::stage::PretrainStage;
 use serde::{Deserialize, Serialize};
 
 use super::{Model, Progress, normalises};
-use crate::batch::{Crop, snap};
+use crate::batch::Crop;
 use crate::encoder::Mode;
 use crate::failure::StageError;
 use crate::loader::Loader;
@@ -51,7 +51,7 @@ impl Validation {
             .enumerate()
             .filter(|(_, candidate)| candidate.samples >= batching.shortest.samples())
             .map(|(utterance, candidate)| {
-                let samples = snap(candidate.samples.min(batching.longest.samples()));
+                let samples = data.framing.length(candidate.samples.min(batching.longest.samples()));
                 vec![Crop { utterance, start: 0, samples }]
             })
             .filter(|crops| crops[0].samples > 0)
@@ -67,15 +67,17 @@ impl Validation {
         let (mut loss, mut masked, mut masked_correct, mut unmasked, mut unmasked_correct) = (0.0, 0, 0, 0, 0);
         for waves in Loader::start(data.corpora.clone(), normalises(&settings.network), crops.into_iter()) {
             let waves = waves?;
-            let of = |crop: &Crop| {
+            let draws = |crop: &Crop| {
                 let id = &data.candidate(crop.utterance).id;
-                (crop.frames(), Draws::new(seed, "pretrain validation mask", &[0], id))
+                Draws::new(seed, "pretrain validation mask", &[0], id)
             };
-            let rows = mask::rows(&settings.pretraining.masking, waves.crops.iter().map(of));
-            let selection = model.select(settings, data, &waves.crops, rows);
+            let rows = data.rows(&waves.crops);
+            let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(draws));
+            let hidden = mask::rows(&settings.pretraining.masking, positions);
+            let selection = model.select(settings, data, &waves.crops, hidden);
             let wave_bs = waves.wave_bs.f_to_device(work.device)?;
             let taps = model.objective.taps(&settings.pretraining);
-            let pass = model.hubert.forward(&wave_bs, None, &selection.masks, Mode::Evaluate, taps);
+            let pass = model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, Mode::Evaluate, taps);
             let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
             loss += losses.masked_loss.double_value(&[]);
             masked += losses.masked;
