@@ -12,5 +12,7 @@ mod network;
 mod scoring;
 #[path = "parity/units.rs"]
 mod units;
+#[path = "parity/wav2vec2.rs"]
+mod wav2vec2;
 #[path = "parity/weights.rs"]
 mod weights;

@@ -25,6 +25,8 @@ use tch::Tensor;
 
 #[path = "training/finetune.rs"]
 mod finetune;
+#[path = "training/wav2vec2.rs"]
+mod wav2vec2;
 
 const UNITS: u64 = 4;
 const INPUT_UNITS: i64 = 8;

@@ -1,22 +1,35 @@
 //! What pretraining asks of the network: where frames are taken, and how they are scored.
 
-use reprise_spec::network::{LayerNormPlacement, Network};
+use reprise_spec::network::{FrontEnd, LayerNormPlacement, Network};
 use reprise_spec::stage::PretrainTargets;
-use reprise_spec::training::{LossWeights, PredictAt, Pretraining, ResolutionTargets};
+use reprise_spec::training::{self, LossWeights, PredictAt, Pretraining, ResolutionTargets};
 use reprise_spec::values::Clusters;
 use tch::Tensor;
 use tch::nn::Path;
 
+use crate::contrastive::{Contrastive, Masked};
+use crate::encoder::Mode;
 use crate::failure::StageError;
 use crate::head::{Head, Score};
 use crate::hubert::{Encoding, Taps};
 use crate::layers::LayerNorm;
+use crate::quantiser::Choice;
+use crate::random::Draws;
 use crate::selection::{Selection, Tap, View};
 
 /// The part above the network that is trained with it and left behind afterwards.
 #[derive(Debug)]
 pub enum Objective {
     Units(MaskedUnits),
+    Contrastive(Contrastive),
+}
+
+/// What a contrastive objective draws in a pass; units draw nothing.
+pub struct Sampling<'a> {
+    /// Where the distractors of a row come from.
+    pub distractors: &'a dyn Fn(usize) -> Draws,
+    /// The step that is trained, whose Gumbel noise and dropout libtorch's generator gives; none in evaluation.
+    pub step: Option<u64>,
 }
 
 /// The sums of one batch.
@@ -30,8 +43,19 @@ pub struct Losses {
     pub masked_loss: Tensor,
     /// Masked frames of the first tap.
     pub masked: i64,
-    /// Those whose unit of the first set was told rightly by the topmost tap; a scalar.
+    /// Those whose unit of the first set was told rightly by the topmost tap, or whose target from its distractors; a scalar.
     pub correct: Tensor,
+    /// The targets of a contrastive objective.
+    pub targets: Option<Targets>,
+}
+
+/// What the masked frames of a batch should be recognised as.
+#[derive(Debug)]
+pub struct Targets {
+    /// Masked frames × codebooks, `i64`.
+    pub codes_ng: Tensor,
+    /// Entries that the frames' mean probabilities use in effect, summed over codebooks; a scalar.
+    pub perplexity: Tensor,
 }
 
 impl Objective {
@@ -44,9 +68,16 @@ impl Objective {
     ) -> Result<Self, StageError> {
         match targets {
             PretrainTargets::Units(sets) => Ok(Self::Units(MaskedUnits::new(path, network, pretraining, sets))),
-            PretrainTargets::Quantiser(_) => {
-                Err(StageError::refused("this program doesn't train quantisers yet", "predict units"))
-            }
+            PretrainTargets::Quantiser(quantiser) => match (&network.front_end, &pretraining.head) {
+                (FrontEnd::Wave(wave), training::Head::Cosine(head)) => {
+                    let width = wave.channels.get().into();
+                    Ok(Self::Contrastive(Contrastive::new(path, network, width, head, quantiser)))
+                }
+                _ => Err(StageError::refused(
+                    "a quantiser takes the frames of a wave front-end and compares by cosine",
+                    "change `model.front-end` or `pretraining.head`, or predict units",
+                )),
+            },
         }
     }
 
@@ -63,14 +94,40 @@ impl Objective {
     pub fn views(&self) -> Vec<Tap> {
         match self {
             Self::Units(units) => units.heads.iter().map(|head| head.tap.clone()).collect(),
+            Self::Contrastive(_) => vec![Tap { ratio: 1, sets: 0..0 }],
         }
     }
 
     /// The losses of a pass.
-    pub fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
+    pub fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights, sampling: &Sampling) -> Losses {
         match self {
             Self::Units(units) => units.losses(pass, selection, weights),
+            Self::Contrastive(contrastive) => contrasted(contrastive, pass, selection, sampling),
         }
+    }
+}
+
+/// Cross-entropy + `diversity` · share of idle entries · masked frames (fairseq `Wav2vecCriterion` with `infonce`).
+fn contrasted(contrastive: &Contrastive, pass: &Encoding, selection: &Selection, sampling: &Sampling) -> Losses {
+    let masked = Masked::new(selection, contrastive.negatives(), sampling.distractors);
+    let frames = masked.places_n.size()[0];
+    let contrast = match sampling.step {
+        Some(step) => {
+            let noise_ngv = &contrastive.quantiser.noise(frames);
+            let choice = Choice::Sampled { noise_ngv, temperature: contrastive.gumbel_temperature(step) };
+            contrastive.forward(pass, &masked, choice, Mode::Train { skipped: &[] })
+        }
+        None => contrastive.forward(pass, &masked, Choice::Best, Mode::Evaluate),
+    };
+    let total = &contrast.loss + &contrast.idle * (contrastive.diversity() * frames as f64);
+    let (codes_ng, perplexity) = (contrast.quantised.codes_ng, contrast.quantised.perplexity);
+    Losses {
+        total,
+        sample_size: frames as f64,
+        masked_loss: contrast.loss,
+        masked: frames,
+        correct: contrast.correct,
+        targets: Some(Targets { codes_ng, perplexity }),
     }
 }
 
@@ -136,7 +193,8 @@ impl MaskedUnits {
         taps.map(|((head, output_btd), view)| head.score(output_btd, view, masked)).collect()
     }
 
-    fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
+    /// The losses of a pass, which draw nothing.
+    pub fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
         let scores = self.score(pass, selection, true);
         let masked_loss = sum(&scores);
         let masked = scores[0][0].frames;
@@ -148,7 +206,7 @@ impl MaskedUnits {
             total += sum(&unmasked) * weights.unmasked.get();
         }
         let correct = self.primary(&scores).correct.shallow_clone();
-        Losses { total, sample_size, masked_loss, masked, correct }
+        Losses { total, sample_size, masked_loss, masked, correct, targets: None }
     }
 }
 

@@ -127,7 +127,8 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
             let (wave_bs, mode) = (pad(&waves).to_kind(kind), Mode::Train { skipped: &skipped });
             let rows = Rows::of(&case.lengths, case.network.frame_stride());
             let pass = hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
-            let losses = objective.losses(&pass, &selection, &case.pretraining.loss);
+            let Objective::Units(units) = &objective else { panic!("torchaudio predicts units alone") };
+            let losses = units.losses(&pass, &selection, &case.pretraining.loss);
             let loss = &losses.total + &pass.penalty * (wave.penalty.get() * losses.sample_size);
             (&loss / losses.sample_size).backward();
             hubert.scale_front_end_gradients(wave.gradient_scale.get());

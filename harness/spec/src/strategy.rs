@@ -131,8 +131,8 @@ fn splice() -> Count {
     count(3)
 }
 
-/// The quantiser of wav2vec 2.0 (arXiv:2006.11477 section 2) and its losses. The defaults are BASE as released; LARGE has dimension 768
-/// and ends at temperature 0.1.
+/// The quantiser of wav2vec 2.0 (arXiv:2006.11477 section 2) and its losses. The defaults are BASE as released; LARGE has dimension 768,
+/// no dropout, and ends at temperature 0.1. Both mask with `prob` 0.65.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Quantiser {
@@ -142,9 +142,12 @@ pub struct Quantiser {
     pub entries: Count,
     /// Dimensions of a target before it is projected; the groups divide it.
     pub dimension: Count,
+    /// Dropout on the normalised features that are quantised, apart from that on the encoder's input.
+    pub dropout: Fraction,
     /// Temperature of the Gumbel softmax.
     pub temperature: GumbelTemperature,
-    /// Distractors of every masked frame, drawn from the other masked frames of the same utterance.
+    /// Distractors of every masked frame, drawn with replacement from the other masked frames of the same utterance. One whose target
+    /// is the frame's own doesn't count.
     pub negatives: Count,
     /// Weight of the loss that asks for all entries to be used.
     pub diversity: Weight,
@@ -156,6 +159,7 @@ impl Default for Quantiser {
             groups: count(2),
             entries: count(320),
             dimension: count(256),
+            dropout: fraction(0.1),
             temperature: GumbelTemperature::default(),
             negatives: count(100),
             diversity: weight(0.1),
@@ -163,7 +167,7 @@ impl Default for Quantiser {
     }
 }
 
-/// `start · decayˢᵗᵉᵖ`, never below `end`.
+/// `start · decayˢᵗᵉᵖ⁻¹`, never below `end`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct GumbelTemperature {

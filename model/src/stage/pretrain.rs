@@ -1,6 +1,7 @@
-//! `pretrain`: one iteration of HuBERT, from random weights to a model that predicts units at hidden frames.
+//! `pretrain`: one iteration, from random weights to a model that predicts units at hidden frames (HuBERT) or tells their quantised
+//! targets from others (wav2vec 2.0).
 //!
-//! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertCriterion` (loss) and `Trainer` (division by the sample size, clipping).
+//! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertCriterion` and `Wav2vecCriterion` (loss) and `Trainer` (division by the sample size, clipping).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use crate::labels::Labels;
 use crate::loader::{Loader, Waves};
 use crate::mask;
 use crate::model_folder::{self, About, Output};
-use crate::objective::Objective;
+use crate::objective::{Objective, Sampling};
 use crate::optimiser::Adam;
 use crate::random::Draws;
 use crate::report::STOP;
@@ -58,6 +59,15 @@ struct Window {
     frames: u64,
     penalty: f64,
     gradient_norm: f64,
+    codebooks: Option<Codebooks>,
+}
+
+/// Sums since the last point of the metric log over the codebooks of a quantiser, and the last temperature.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Codebooks {
+    perplexity: f64,
+    code_perplexity: f64,
+    temperature: f64,
 }
 
 /// The network and what is trained with it.
@@ -201,10 +211,11 @@ fn step(
     let &Given { settings, seed, training, model } = given;
     let step = progress.step;
     let device = model.store.device();
-    let draws =
-        |crop: &batch::Crop| Draws::new(seed, "pretrain mask", &[epoch], &training.candidate(crop.utterance).id);
+    let draws = |purpose: &str, crop: &Crop| {
+        Draws::new(seed, purpose, &[epoch], &training.candidate(crop.utterance).id)
+    };
     let rows = training.rows(&waves.crops);
-    let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(draws));
+    let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(|crop| draws("pretrain mask", crop)));
     let hidden = mask::rows(&settings.pretraining.masking, positions);
     let selection = model.select(settings, training, &waves.crops, hidden);
     let skipped = skipped_layers(&settings.network.encoder, &mut Draws::new(seed, "pretrain layer drop", &[step], ""));
@@ -213,7 +224,9 @@ fn step(
     let mode = Mode::Train { skipped: &skipped };
     let taps = model.objective.taps(&settings.pretraining);
     let pass = model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
-    let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
+    let distractors = |row: usize| draws("pretrain distractors", &waves.crops[row]);
+    let sampling = Sampling { distractors: &distractors, step: Some(step) };
+    let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss, &sampling);
     let sample_size = losses.sample_size;
     let mut loss = losses.total.shallow_clone();
     if penalty_weight(&settings.network) > 0.0 {
@@ -238,6 +251,12 @@ fn step(
     window.frames += rows.frames.iter().sum::<u64>();
     window.penalty += pass.penalty.double_value(&[]);
     window.gradient_norm += norm;
+    if let (Objective::Contrastive(objective), Some(targets)) = (&model.objective, &losses.targets) {
+        let codebooks = window.codebooks.get_or_insert_default();
+        codebooks.perplexity += targets.perplexity.double_value(&[]);
+        codebooks.code_perplexity += objective.quantiser.usage(&targets.codes_ng).perplexity;
+        codebooks.temperature = objective.gumbel_temperature(step);
+    }
     Ok(())
 }
 
@@ -251,7 +270,7 @@ fn log(progress: &mut Progress, rate: f64, epoch: u64, steps: u64, work: &mut Wo
     if !progress.step.is_multiple_of(LOG_EVERY) && progress.step != steps {
         return Ok(());
     }
-    for (name, value) in [
+    let mut points = vec![
         ("loss", loss),
         ("masked-accuracy", accuracy),
         ("mask-fraction", window.masked as f64 / window.frames.max(1) as f64),
@@ -260,7 +279,13 @@ fn log(progress: &mut Progress, rate: f64, epoch: u64, steps: u64, work: &mut Wo
         ("learning-rate", rate),
         ("epoch", epoch as f64),
         ("audio-seconds", progress.samples as f64 / f64::from(SAMPLE_RATE)),
-    ] {
+    ];
+    if let Some(codebooks) = &window.codebooks {
+        points.push(("probability-perplexity", codebooks.perplexity / count));
+        points.push(("code-perplexity", codebooks.code_perplexity / count));
+        points.push(("temperature", codebooks.temperature));
+    }
+    for (name, value) in points {
         work.report.metric(name, progress.step, value)?;
     }
     progress.window = Window::default();

@@ -1,6 +1,4 @@
-//! How well the model predicts units of utterances that it isn't trained on.
-
-use std::collections::BTreeMap;
+//! How well the model predicts units, or tells targets from others, on utterances that it isn't trained on.
 
 use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::Score;
@@ -13,22 +11,30 @@ use crate::encoder::Mode;
 use crate::failure::StageError;
 use crate::loader::Loader;
 use crate::mask;
-use crate::objective::Objective;
+use crate::objective::Sampling;
 use crate::random::Draws;
 use crate::selection::Labelled;
 use crate::stage::Work;
 
+mod beside;
+
+pub use beside::Beside;
+use beside::Seen;
+
+/// The purpose of the draws of distractors.
+const DISTRACTORS: &str = "pretrain validation distractors";
+
 /// One validation. Utterances are taken one by one, so that nothing is padded, from their start up to the longest stretch that is trained
 /// on; masks are the same every time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     pub step: u64,
-    /// Cross-entropy in nats a masked frame.
+    /// Cross-entropy in nats a masked frame: over all units, or over a target and its distractors.
     pub loss: f64,
+    /// Share of masked frames whose unit, or whose target among its distractors, comes first.
     pub masked_accuracy: f64,
-    pub unmasked_accuracy: f64,
-    /// Share of the most frequent unit among the masked frames: what a model that learnt nothing could reach.
-    pub most_frequent_unit: f64,
+    /// What the objective has to compare that with.
+    pub beside: Beside,
     /// Audio trained on so far, repetitions counted.
     pub audio_seconds: f64,
 }
@@ -63,41 +69,32 @@ impl Validation {
                 "lower `pretraining.batching.shortest`, or validate on other splits",
             ));
         }
-        let mut units: BTreeMap<i64, u64> = BTreeMap::new();
-        let (mut loss, mut masked, mut masked_correct, mut unmasked, mut unmasked_correct) = (0.0, 0, 0, 0, 0);
-        for waves in Loader::start(data.corpora.clone(), normalises(&settings.network), crops.into_iter()) {
+        let draws = |purpose: &str, crop: &Crop| Draws::new(seed, purpose, &[0], &data.candidate(crop.utterance).id);
+        let mut seen = Seen::default();
+        let (mut loss, mut masked, mut correct) = (0.0, 0, 0);
+        for waves in Loader::start(data.corpora.clone(), normalises(&settings.network), crops.clone().into_iter()) {
             let waves = waves?;
-            let draws = |crop: &Crop| {
-                let id = &data.candidate(crop.utterance).id;
-                Draws::new(seed, "pretrain validation mask", &[0], id)
-            };
             let rows = data.rows(&waves.crops);
-            let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(draws));
-            let hidden = mask::rows(&settings.pretraining.masking, positions);
+            let of = waves.crops.iter().map(|crop| draws("pretrain validation mask", crop));
+            let hidden = mask::rows(&settings.pretraining.masking, rows.frames.iter().copied().zip(of));
             let selection = model.select(settings, data, &waves.crops, hidden);
             let wave_bs = waves.wave_bs.f_to_device(work.device)?;
             let taps = model.objective.taps(&settings.pretraining);
             let pass = model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, Mode::Evaluate, taps);
-            let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss);
+            let of_row = |row: usize| draws(DISTRACTORS, &waves.crops[row]);
+            let sampling = Sampling { distractors: &of_row, step: None };
+            let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss, &sampling);
             loss += losses.masked_loss.double_value(&[]);
             masked += losses.masked;
-            masked_correct += losses.correct.int64_value(&[]);
-            let Objective::Units(objective) = &model.objective;
-            let scores = objective.score(&pass, &selection, false);
-            let visible = objective.primary(&scores);
-            unmasked += visible.frames;
-            unmasked_correct += visible.correct.int64_value(&[]);
-            for unit in selection.views[0].masked.units() {
-                *units.entry(unit).or_default() += 1;
-            }
+            correct += losses.correct.int64_value(&[]);
+            seen.add(&model.objective, &pass, &selection, &losses);
         }
         let masked = masked.max(1) as f64;
         Ok(Self {
             step: progress.step,
             loss: loss / masked,
-            masked_accuracy: masked_correct as f64 / masked,
-            unmasked_accuracy: unmasked_correct as f64 / unmasked.max(1) as f64,
-            most_frequent_unit: units.values().copied().max().unwrap_or(0) as f64 / masked,
+            masked_accuracy: correct as f64 / masked,
+            beside: seen.beside(&model.objective, |batch| draws(DISTRACTORS, &crops[batch][0])),
             audio_seconds: progress.samples as f64 / f64::from(SAMPLE_RATE),
         })
     }
@@ -105,39 +102,36 @@ impl Validation {
     /// Adds the numbers to the metric log.
     pub fn log(&self, work: &mut Work) -> Result<(), StageError> {
         for (name, value) in self.named() {
-            work.report.metric(name, self.step, value)?;
+            work.report.metric(&format!("validation-{name}"), self.step, value)?;
         }
         Ok(())
     }
 
-    /// The numbers that listings show; `trained` is 1 where masked accuracy beats the most frequent unit.
+    /// The numbers that listings show; `trained` is 1 where masked accuracy beats what nothing learnt could reach.
     pub fn scores(&self) -> Vec<Score> {
-        let trained = f64::from(u8::from(self.masked_accuracy > self.most_frequent_unit));
+        let trained = f64::from(u8::from(self.masked_accuracy > self.beside.chance()));
         let score = |(name, value): (&str, f64)| Score {
-            name: name.strip_prefix("validation-").filter(|rest| *rest != "loss").unwrap_or(name).into(),
+            name: if name == "loss" { "validation-loss".into() } else { name.into() },
             value,
             interval: None,
         };
         self.named().into_iter().chain([("trained", trained)]).map(score).collect()
     }
 
-    /// The text of `validation.tsv`.
+    /// The text of `validation.tsv`. All rows are of one objective.
     pub fn table(rows: &[Self]) -> String {
-        let mut text = "step\tloss\tmasked-accuracy\tunmasked-accuracy\tmost-frequent-unit\taudio-seconds\n".to_owned();
-        for Self { step, loss, masked_accuracy, unmasked_accuracy, most_frequent_unit, audio_seconds } in rows {
-            text.push_str(&format!(
-                "{step}\t{loss}\t{masked_accuracy}\t{unmasked_accuracy}\t{most_frequent_unit}\t{audio_seconds}\n"
-            ));
+        let names = rows.first().map_or_else(Vec::new, |row| row.named().into_iter().map(|(name, _)| name).collect());
+        let mut text = format!("step\t{}\taudio-seconds\n", names.join("\t"));
+        for row in rows {
+            let values: Vec<String> = row.named().into_iter().map(|(_, value)| value.to_string()).collect();
+            text.push_str(&format!("{}\t{}\t{}\n", row.step, values.join("\t"), row.audio_seconds));
         }
         text
     }
 
-    fn named(&self) -> [(&'static str, f64); 4] {
-        [
-            ("validation-loss", self.loss),
-            ("validation-masked-accuracy", self.masked_accuracy),
-            ("validation-unmasked-accuracy", self.unmasked_accuracy),
-            ("validation-most-frequent-unit", self.most_frequent_unit),
-        ]
+    fn named(&self) -> Vec<(&'static str, f64)> {
+        let mut named = vec![("loss", self.loss), ("masked-accuracy", self.masked_accuracy)];
+        named.extend(self.beside.named());
+        named
     }
 }
