@@ -79,7 +79,8 @@ fn stages(record: &RunRecord, store: &Store) -> String {
     print::table(&["stage", "state", "key", "output", "took"], &[4], rows)
 }
 
-/// Unit quality and masked accuracy of every iteration, then error rates of every decoded split.
+/// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
+/// targets of a quantiser), then error rates of every decoded split.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -92,9 +93,9 @@ pub fn tables(results: &Results) -> String {
                 iteration.targets.iter().map(move |units| {
                     let mut row = vec![(index + 1).to_string(), units.source.clone(), units.clusters.to_string()];
                     row.extend(names.map(|name| cell(find(&units.quality, name))));
-                    row.extend(
-                        ["masked-accuracy", "most-frequent-unit"].map(|name| cell(find(&iteration.pretraining, name))),
-                    );
+                    let [accuracy, most_frequent, blind] = ["masked-accuracy", "most-frequent-unit", "blind-guess"]
+                        .map(|name| find(&iteration.pretraining, name));
+                    row.extend([cell(accuracy), cell(most_frequent.or(blind))]);
                     row
                 })
             })
@@ -109,7 +110,7 @@ pub fn tables(results: &Results) -> String {
             "phone purity",
             "cluster purity",
             "masked accuracy",
-            "most frequent unit",
+            "by chance",
         ];
         parts.push(print::table(&header, &[0, 2, 3, 4, 5, 6, 7, 8, 9], rows));
     }

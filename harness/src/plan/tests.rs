@@ -78,6 +78,22 @@ fn the_control_only_fine_tunes() {
 }
 
 #[test]
+fn a_quantiser_needs_no_units_and_its_layers_can_be_clustered() {
+    let experiment = experiment(json!({ "strategy": { "baseline": { "iterations": [
+        { "targets": { "quantiser": {} }, "steps": 300 },
+        { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 400 } ] } },
+        "corpus": { "name": "toy", "pretrain": ["train"], "validate": ["dev"] }, "probing": {} }));
+    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    insta::assert_snapshot!(outline(&plan), @r"
+    0: corpus train <- nothing
+    1: corpus dev <- nothing
+    2: pretrain iteration 1 seed 1 <- 1 (corpus dev), 0 (corpus train)
+    3: units iteration 2 (layer 3, 100) seed 1 <- 1 (corpus dev), 0 (corpus train), 2 (pretrained model)
+    4: pretrain iteration 2 seed 1 <- 1 (corpus dev), 0 (corpus train), 3 (targets 0)
+    ");
+}
+
+#[test]
 fn seeds_share_what_draws_nothing() {
     let experiment = experiment(json!({}));
     let plan = Plan::new(&experiment, &[1, 2], &contents(&experiment)).unwrap();
