@@ -88,6 +88,7 @@ impl Quantiser {
     /// Quantises N × C frames.
     pub fn forward(&self, x_nc: &Tensor, choice: Choice) -> Quantised {
         let frames = x_nc.size()[0];
+        let kind = self.codevectors_1ve.kind();
         let logits_ngv = self.projection.forward(x_nc).view([frames, self.groups, self.entries]);
         let (codes_ng, chosen_ngv) = match choice {
             Choice::Best => {
@@ -96,7 +97,7 @@ impl Quantiser {
                 (codes_ng, chosen_ngv)
             }
             Choice::Sampled { noise_ngv, temperature } => {
-                let soft_ngv = ((&logits_ngv + noise_ngv) / temperature).softmax(-1, Kind::Float);
+                let soft_ngv = ((&logits_ngv + noise_ngv) / temperature).softmax(-1, kind);
                 let codes_ng = soft_ngv.argmax(-1, false);
                 let chosen_ngv = self.one_hot(&codes_ng) + (&soft_ngv - soft_ngv.detach());
                 (codes_ng, chosen_ngv)
@@ -105,8 +106,7 @@ impl Quantiser {
         let entries_gve = self.codevectors_1ve.view([self.groups, self.entries, -1]);
         let vectors_gne = chosen_ngv.transpose(0, 1).matmul(&entries_gve);
         let vectors_nd = vectors_gne.transpose(0, 1).reshape([frames, -1]);
-        let mean_gv = logits_ngv.softmax(-1, Kind::Float).sum_dim_intlist([0i64].as_slice(), false, Kind::Float)
-            / frames.max(1) as f64;
+        let mean_gv = logits_ngv.softmax(-1, kind).sum_dim_intlist([0i64].as_slice(), false, kind) / frames.max(1) as f64;
         Quantised { vectors_nd, codes_ng, perplexity: perplexity(&mean_gv) }
     }
 
@@ -121,14 +121,14 @@ impl Quantiser {
     }
 
     fn one_hot(&self, codes_ng: &Tensor) -> Tensor {
-        codes_ng.one_hot(self.entries).to_kind(Kind::Float)
+        codes_ng.one_hot(self.entries).to_kind(self.codevectors_1ve.kind())
     }
 }
 
 /// The perplexities of G distributions over V entries, summed; a scalar.
 fn perplexity(mean_gv: &Tensor) -> Tensor {
-    let entropy_g = -(mean_gv * (mean_gv + 1e-7).log()).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
-    entropy_g.exp().sum(Kind::Float)
+    let entropy_g = -(mean_gv * (mean_gv + 1e-7).log()).sum_dim_intlist([-1i64].as_slice(), false, mean_gv.kind());
+    entropy_g.exp().sum(mean_gv.kind())
 }
 
 #[cfg(test)]
