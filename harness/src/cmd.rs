@@ -8,8 +8,11 @@ use crate::exit::{Exit, Failure};
 
 pub mod data;
 pub mod doctor;
+pub mod export;
+pub mod import;
 pub mod list;
 pub mod load;
+pub mod model;
 pub mod plan;
 pub mod print;
 pub mod progress;
@@ -61,6 +64,8 @@ pub enum Verb {
     List(list::Args),
     Show(show::Args),
     Data(data::Args),
+    Import(import::Args),
+    Export(export::Args),
     Doctor(doctor::Args),
 }
 
@@ -74,6 +79,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Run(args) => run::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Import(args) => import::run(args),
+        Verb::Export(args) => export::run(args, &places),
         Verb::Data(args) => data::run(args, &places),
         Verb::Doctor(args) => doctor::run(args, &places),
     }

@@ -24,7 +24,7 @@ use crate::failure::StageError;
 use crate::framing::Framing;
 use crate::hubert::Masks;
 use crate::mask;
-use crate::model_folder::{self, About, Output};
+use crate::model_folder::{self, About, Family, Output};
 use crate::optimiser::Adam;
 use crate::random::Draws;
 use crate::recogniser::{self, Recogniser, VOCABULARY};
@@ -126,6 +126,7 @@ pub struct Finetuner<'a> {
     adam: Adam,
     examples: Examples<'a>,
     network: Network,
+    family: Family,
     settings: Finetuning,
     seed: u64,
     /// Front-end frames by example, where nothing in the front-end learns.
@@ -180,6 +181,7 @@ impl<'a> Finetuner<'a> {
             epoch: Epoch { number: 0, batches: examples.epoch(seed, 0) },
             examples,
             network,
+            family: Family::default(),
             settings: settings.clone(),
             seed,
             kept: HashMap::new(),
@@ -199,6 +201,13 @@ impl<'a> Finetuner<'a> {
                 "fine-tune the network that was pretrained, or leave out pretraining",
             ));
         }
+        if !about.mask_embedding || !matches!(about.output, Output::Pretrained { .. } | Output::Backbone) {
+            return Err(StageError::refused(
+                format!("the model in {} is not one to fine-tune: {:?}", folder.display(), about.output),
+                "start from a pretrained model with an embedding of masked frames",
+            ));
+        }
+        self.family = about.family;
         let mut ours = self.store.variables();
         for (name, parameter) in pretrained.variables() {
             let mut to = ours
@@ -223,7 +232,7 @@ impl<'a> Finetuner<'a> {
     pub fn save_model(&self, folder: &Path, network: &Network) -> Result<(), StageError> {
         let vocabulary = &self.recogniser.vocabulary;
         let output = Output::Characters { symbols: vocabulary.size() as u32 };
-        model_folder::save(folder, &self.store, &About { network: network.clone(), output })?;
+        model_folder::save(folder, &self.store, &About::trained(network.clone(), output, self.family))?;
         let path = folder.join(VOCABULARY);
         std::fs::write(&path, vocabulary.to_text()).map_err(|error| StageError::io("cannot write", &path, &error))
     }
@@ -437,8 +446,8 @@ pub(crate) mod tests {
         tch::manual_seed(5);
         let store = VarStore::new(Device::Cpu);
         let _hubert = crate::hubert::Hubert::new(&store.root(), &network());
-        let output = Output::Characters { symbols: 2 };
-        model_folder::save(dir.path(), &store, &About { network: network(), output }).unwrap();
+        let about = About::trained(network(), Output::Backbone, Family::Wav2vec2);
+        model_folder::save(dir.path(), &store, &about).unwrap();
         let mut finetuner = finetuner;
         let before = store.variables()["masked_spec_embed"].copy();
         assert!(!finetuner.store.variables()["hubert.masked_spec_embed"].equal(&before));

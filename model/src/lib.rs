@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod ctc;
 pub mod encoder;
 pub mod environment;
+pub mod exchange;
 pub mod failure;
 pub mod features;
 pub mod finetune;

@@ -24,6 +24,11 @@ pub struct Contents {
 
 /// Writes the tensors sorted by name, with `metadata` (JSON), to a new name; flushes it; renames it to `path`.
 pub fn write(path: &Path, tensors: Vec<(String, Tensor)>, metadata: String) -> Result<(), StageError> {
+    write_for(path, tensors, METADATA, metadata)
+}
+
+/// Like [`write`], with metadata under a key of another program.
+pub fn write_for(path: &Path, tensors: Vec<(String, Tensor)>, key: &str, metadata: String) -> Result<(), StageError> {
     let partial = path.with_extension("partial");
     let fail = |error: std::io::Error| StageError::io("cannot write", path, &error);
     let mut views = BTreeMap::new();
@@ -33,7 +38,7 @@ pub fn write(path: &Path, tensors: Vec<(String, Tensor)>, metadata: String) -> R
         let shape = tensor.size().iter().map(|&size| size as usize).collect();
         views.insert(name, Stored { dtype, shape, tensor: tensor.detach().to_device(Device::Cpu).contiguous() });
     }
-    let metadata = HashMap::from([(METADATA.to_owned(), metadata)]);
+    let metadata = HashMap::from([(key.to_owned(), metadata)]);
     safetensors::serialize_to_file(views, Some(metadata), &partial).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(error) => fail(error),
         other => StageError::Failed(format!("cannot write {}: {other}", path.display())),

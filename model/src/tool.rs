@@ -1,8 +1,9 @@
 //! Work beside stages: models from and for other programs, and what trained models say of any audio.
 
-use reprise_spec::contract::{Score, ToolRequest};
+use reprise_spec::contract::{Score, Tool, ToolRequest};
 use tch::Device;
 
+use crate::exchange::{fairseq, hugging_face, torchaudio};
 use crate::failure::StageError;
 use crate::report::Reporter;
 
@@ -15,5 +16,11 @@ pub struct ToolWork {
 
 /// Does what the request asks for and returns the numbers that it found.
 pub fn execute(work: &mut ToolWork) -> Result<Vec<Score>, StageError> {
-    match work.request.tool {}
+    let report = &mut work.report;
+    match work.request.tool.clone() {
+        Tool::ImportHf(exchange) => hugging_face::open(&exchange.from)?.adopt(&exchange.to, report),
+        Tool::ImportTorchaudio(exchange) => torchaudio::open(&exchange.from)?.adopt(&exchange.to, report),
+        Tool::ImportFairseq(exchange) => fairseq::open(&exchange.from)?.adopt(&exchange.to, report),
+        Tool::ExportHf(exchange) => hugging_face::export(&exchange.from, &exchange.to, report),
+    }
 }

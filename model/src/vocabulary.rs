@@ -9,18 +9,51 @@ use crate::failure::StageError;
 /// The index of the CTC blank.
 pub const BLANK: i64 = 0;
 /// How the blank is written in a vocabulary file, as Hugging Face tokenizers name it.
-const BLANK_SYMBOL: &str = "<pad>";
+pub const BLANK_SYMBOL: &str = "<pad>";
 /// How the space between two words is written, as fairseq and Hugging Face have it.
-const SPACE: char = '|';
+pub const SPACE: char = '|';
 
 /// Output symbols of a CTC model: index 0 is the blank, 1 the space between words, then the characters in order of their code points.
+/// Models from elsewhere may have another order, no space, and special symbols such as `<unk>`, which spell nothing.
 ///
 /// Characters are Unicode scalar values: a letter with a combining accent is two symbols. Unlike fairseq's `.ltr` files, labels carry
 /// no space after the last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    characters: Vec<char>,
+    /// From index 1 on.
+    symbols: Vec<Symbol>,
     indices: BTreeMap<char, i64>,
+}
+
+/// An output other than the blank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Symbol {
+    Character(char),
+    /// A name in brackets.
+    Special(String),
+}
+
+impl Symbol {
+    fn parse(text: &str) -> Option<Self> {
+        let mut characters = text.chars();
+        let only = characters.next().filter(|_| characters.next().is_none());
+        if let Some(character) = only {
+            return (!character.is_control() && !character.is_whitespace()).then_some(Self::Character(character));
+        }
+        let bracketed =
+            [('<', '>'), ('[', ']')].iter().any(|(open, close)| text.starts_with(*open) && text.ends_with(*close));
+        let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        (bracketed && plain).then(|| Self::Special(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Symbol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Character(character) => write!(f, "{character}"),
+            Self::Special(name) => f.write_str(name),
+        }
+    }
 }
 
 /// A character that no training transcript has, so that no output of the model can be it.
@@ -53,12 +86,41 @@ impl Vocabulary {
 
     fn with(characters: Vec<char>) -> Self {
         let indices = characters.iter().zip(BLANK + 1..).map(|(&character, index)| (character, index)).collect();
-        Self { characters, indices }
+        Self { symbols: characters.into_iter().map(Symbol::Character).collect(), indices }
+    }
+
+    /// The vocabulary whose outputs have these names, the blank's first.
+    ///
+    /// # Errors
+    /// Says which name is neither one visible character nor a word in brackets, or stands twice.
+    pub fn of_symbols<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        if names.next() != Some(BLANK_SYMBOL) {
+            return Err(format!("symbol 0 is not the blank {BLANK_SYMBOL}"));
+        }
+        let mut vocabulary = Self { symbols: Vec::new(), indices: BTreeMap::new() };
+        let mut seen = BTreeSet::from([BLANK_SYMBOL]);
+        for (name, index) in names.zip(BLANK + 1..) {
+            let wrong = || format!("symbol {index} is neither one character nor a word in brackets: {name:?}");
+            let symbol = Symbol::parse(name).ok_or_else(wrong)?;
+            if !seen.insert(name) {
+                return Err(format!("symbol {index} stands twice: {name:?}"));
+            }
+            if let Symbol::Character(character) = symbol {
+                vocabulary.indices.insert(character, index);
+            }
+            vocabulary.symbols.push(symbol);
+        }
+        Ok(vocabulary)
+    }
+
+    /// The names of all outputs, the blank's first.
+    pub fn symbols(&self) -> impl Iterator<Item = String> {
+        std::iter::once(BLANK_SYMBOL.to_owned()).chain(self.symbols.iter().map(Symbol::to_string))
     }
 
     /// Number of symbols, the blank among them.
     pub fn size(&self) -> usize {
-        self.characters.len() + 1
+        self.symbols.len() + 1
     }
 
     /// The label of a transcript; any white space between two words is one space symbol.
@@ -66,7 +128,7 @@ impl Vocabulary {
         let mut label = Vec::with_capacity(transcript.len());
         for word in transcript.split_whitespace() {
             if !label.is_empty() {
-                label.push(self.indices[&SPACE]);
+                label.push(*self.indices.get(&SPACE).ok_or(UnseenCharacter(SPACE))?);
             }
             for character in word.chars() {
                 // A transcript's own `|` is not a space: it is a character that no model can give.
@@ -82,18 +144,17 @@ impl Vocabulary {
     /// # Panics
     /// When an index is not one of this vocabulary or is the blank: then the model and the vocabulary are not of one kind.
     pub fn decode(&self, symbols: &[i64]) -> String {
-        let text: String = symbols.iter().map(|&symbol| self.characters[(symbol - BLANK - 1) as usize]).collect();
+        let spelt = |&symbol: &i64| match self.symbols[(symbol - BLANK - 1) as usize] {
+            Symbol::Character(character) => Some(character),
+            Symbol::Special(_) => None,
+        };
+        let text: String = symbols.iter().filter_map(spelt).collect();
         text.split(SPACE).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// One symbol a line, in the order of the model's outputs.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{BLANK_SYMBOL}\n");
-        for character in &self.characters {
-            text.push(*character);
-            text.push('\n');
-        }
-        text
+        self.symbols().map(|symbol| symbol + "\n").collect()
     }
 
     /// Reads what [`Vocabulary::to_text`] wrote.
@@ -103,26 +164,7 @@ impl Vocabulary {
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let mut lines = text.lines();
-        if lines.next() != Some(BLANK_SYMBOL) {
-            return Err(format!("line 1 is not the blank {BLANK_SYMBOL}"));
-        }
-        let mut characters = Vec::new();
-        for (number, line) in lines.enumerate() {
-            let mut symbol = line.chars();
-            match (symbol.next(), symbol.next()) {
-                (Some(character), None) => characters.push(character),
-                _ => return Err(format!("line {} is not one character: {line:?}", number + 2)),
-            }
-        }
-        if characters.first() != Some(&SPACE) {
-            return Err(format!("line 2 is not the space {SPACE}"));
-        }
-        let vocabulary = Self::with(characters);
-        if vocabulary.indices.len() != vocabulary.characters.len() {
-            return Err("a symbol stands twice".into());
-        }
-        Ok(vocabulary)
+        Self::of_symbols(text.lines())
     }
 }
 
@@ -154,15 +196,27 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_vocabulary_are_named_by_line() {
+    fn files_that_are_no_vocabulary_are_named_by_symbol() {
         for (text, reason) in [
-            ("a\n|\n", "line 1"),
-            ("<pad>\na\n", "line 2"),
-            ("<pad>\n|\nab\n", "line 3"),
+            ("a\n|\n", "symbol 0"),
+            ("<pad>\n\na\n", "symbol 1"),
+            ("<pad>\n|\nab\n", "symbol 2"),
+            ("<pad>\n|\n<a b>\n", "symbol 2"),
             ("<pad>\n|\na\na\n", "twice"),
         ] {
             assert!(Vocabulary::from_text(text).unwrap_err().contains(reason), "{text:?}");
         }
+    }
+
+    #[test]
+    fn special_symbols_spell_nothing_and_the_space_may_stand_anywhere() {
+        let text = "<pad>\n<unk>\nA\n|\n[PAD]\n";
+        let vocabulary = Vocabulary::from_text(text).unwrap();
+        assert_eq!((vocabulary.size(), vocabulary.to_text().as_str()), (5, text));
+        assert_eq!(vocabulary.encode("A A").unwrap(), [2, 3, 2]);
+        assert_eq!(vocabulary.decode(&[1, 2, 3, 4, 2]), "A A");
+        let spaceless = Vocabulary::from_text("<pad>\nA\n").unwrap();
+        assert_eq!(spaceless.encode("A A"), Err(UnseenCharacter('|')));
     }
 
     #[test]

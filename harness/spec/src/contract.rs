@@ -56,7 +56,25 @@ pub struct ToolRequest {
 /// What the trainer does beside stages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tool {}
+pub enum Tool {
+    /// A folder of Hugging Face `transformers` to a model folder.
+    ImportHf(Exchange),
+    /// A state dict of torchaudio with its arguments beside it to a model folder.
+    ImportTorchaudio(Exchange),
+    /// A converted checkpoint of fairseq with its settings beside it to a model folder.
+    ImportFairseq(Exchange),
+    /// A model folder to a folder of `transformers`.
+    ExportHf(Exchange),
+}
+
+/// A model and where it goes in another form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Exchange {
+    pub from: PathBuf,
+    /// A folder that isn't there yet.
+    pub to: PathBuf,
+}
 
 /// The output of an earlier stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

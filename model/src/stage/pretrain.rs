@@ -25,7 +25,7 @@ use crate::hubert::Hubert;
 use crate::labels::Labels;
 use crate::loader::{Loader, Waves};
 use crate::mask;
-use crate::model_folder::{self, About, Output};
+use crate::model_folder::{self, About, Family, Output};
 use crate::objective::{Objective, Sampling};
 use crate::optimiser::Adam;
 use crate::random::Draws;
@@ -155,8 +155,9 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         }
     }
     work.write("validation.tsv", Validation::table(&progress.validations).as_bytes())?;
-    let output = Output::pretrained(settings);
-    model_folder::save(&work.output(""), &model.store, &About { network: settings.network.clone(), output })?;
+    let family = Family::of(&settings.targets);
+    let about = About::trained(settings.network.clone(), Output::pretrained(settings), family);
+    model_folder::save(&work.output(""), &model.store, &about)?;
     Ok(progress.validations.last().map_or_else(Vec::new, Validation::scores))
 }
 
