@@ -10,6 +10,8 @@ mod fixture;
 mod hidden_states;
 #[path = "parity/network.rs"]
 mod network;
+#[path = "parity/parameters.rs"]
+mod parameters;
 #[path = "parity/scoring.rs"]
 mod scoring;
 #[path = "parity/units.rs"]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use reprise_model::encoder::Mode;
 use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
-use reprise_spec::arithmetic::frames;
+use reprise_spec::arithmetic::{self, frames};
 use reprise_spec::network::{LayerNormPlacement, Network};
 use reprise_spec::values::Height;
 use serde::Deserialize;
@@ -58,13 +58,16 @@ impl Checked {
     }
 }
 
-fn check(name: &str) {
+/// Compares all states and returns how many parameters the network has.
+fn check(name: &str) -> u64 {
     let _no_grad = tch::no_grad_guard();
     let Case { lengths, mut network, .. } = cases().remove(name).unwrap();
     network.dropout = fixture::no_dropout();
     let store = VarStore::new(Device::Cpu);
     let hubert = Hubert::new(&store.root(), &network);
     weights::fill(&store);
+    let parameters = store.variables().values().map(|parameter| parameter.numel() as u64).sum();
+    assert_eq!(parameters, arithmetic::parameters(&network));
     let arrays = fixture::arrays(&format!("hidden-states/{name}.npz"));
     let relative = network.encoder.norm == LayerNormPlacement::Pre;
     let mut checked = Checked { arrays, relative, seen: 0, worst: 0.0 };
@@ -114,16 +117,17 @@ fn check(name: &str) {
     let theirs: Vec<i64> = Vec::try_from(&checked.arrays["frames"]).unwrap();
     assert_eq!(theirs, real().map(|(_, frames)| frames as i64).collect::<Vec<_>>());
     eprintln!("{name}: {} states, off by at most {:.1e}", checked.seen, checked.worst);
+    parameters
 }
 
 #[test]
 fn base() {
-    check("hubert-base");
+    assert_eq!(check("hubert-base"), 94_371_712); // hubert.md section 0
 }
 
 #[test]
 fn large() {
-    check("hubert-large");
+    assert_eq!(check("hubert-large"), 315_435_136); // hubert.md section 0
 }
 
 #[test]
