@@ -6,12 +6,12 @@ use reprise_model::hubert::Hubert;
 use reprise_model::objective::Objective;
 use reprise_spec::arithmetic;
 use reprise_spec::network::{
-    Encoder, FeatureProjection, FrontEnd, FrontEndNorm, LayerNormPlacement, LinearProjection, LogMelFrontEnd, Network,
-    PositionalConvolution, Stack, Subsampling, WaveFrontEnd,
+    Encoder, FeatureKind, FeatureProjection, FrontEnd, FrontEndNorm, Initialisation, LayerNormPlacement, LinearProjection,
+    LogMelFrontEnd, Network, PositionalConvolution, Stack, Subsampling, SubsamplingConvolution, UnitFrontEnd, WaveFrontEnd,
 };
 use reprise_spec::stage::PretrainTargets;
 use reprise_spec::training::{CosineHead, Head, LinearHead, PredictAt, Pretraining};
-use reprise_spec::values::{Clusters, Count, Height};
+use reprise_spec::values::{Clusters, Count, Fraction, Height};
 use tch::Device;
 use tch::nn::VarStore;
 
@@ -23,11 +23,11 @@ fn counts(values: &[u64]) -> Vec<Count> {
     values.iter().copied().map(count).collect()
 }
 
-/// Numbers in all parameters of `store`, none of which was registered twice.
+/// Numbers in all trainable parameters of `store`, none of which was registered twice.
 fn numbers(store: &VarStore) -> u64 {
     let variables = store.variables();
     assert!(variables.keys().all(|name| !name.contains("__")), "a name was registered twice: {:?}", variables.keys());
-    variables.values().map(|parameter| parameter.numel() as u64).sum()
+    variables.values().filter(|parameter| parameter.requires_grad()).map(|parameter| parameter.numel() as u64).sum()
 }
 
 /// Without and with the heads that predict `sets`.
@@ -97,23 +97,33 @@ fn front_ends() -> impl Strategy<Value = FrontEnd> {
         let (kernels, strides) = (counts(&kernels), counts(&strides));
         FrontEnd::Wave(WaveFrontEnd { channels: count(channels), kernels, strides, norm, bias, ..WaveFrontEnd::default() })
     });
-    let stack = (1..9u64).prop_map(|bins| {
-        let subsampling = Subsampling::Stack(Stack { frames: count(2) });
-        FrontEnd::LogMel(LogMelFrontEnd { bins: count(bins), subsampling })
+    let log_mel = |bins, subsampling| FrontEnd::LogMel(LogMelFrontEnd { bins: count(bins), subsampling });
+    let stack = (1..9u64, select(vec![2, 4]))
+        .prop_map(move |(bins, frames)| log_mel(bins, Subsampling::Stack(Stack { frames: count(frames) })));
+    let layers = select(vec![[1, 2], [2, 1], [2, 2], [4, 1]]);
+    let convolved = (1..9u64, [0..4u64, 0..4u64], layers, 1..5u64, 1..9u64).prop_map(move |(bins, halves, strides, pairs, width)| {
+        let kernels = counts(&halves.map(|half| 2 * half + 1));
+        let (strides, channels, width) = (counts(&strides), count(2 * pairs), count(width));
+        log_mel(bins, Subsampling::Convolution(SubsamplingConvolution { kernels, strides, channels, width }))
     });
-    prop_oneof![3 => wave, 1 => stack]
+    let units = (2..20u64, 1..9u64).prop_map(|(clusters, dimension)| {
+        let (clusters, fit) = (Clusters::try_from(clusters).unwrap(), Fraction::try_from(1.0).unwrap());
+        FrontEnd::Units(UnitFrontEnd { of: FeatureKind::Mfcc, clusters, fit, dimension: count(dimension) })
+    });
+    prop_oneof![3 => wave, 1 => stack, 1 => convolved, 1 => units]
 }
 
 fn encoders() -> impl Strategy<Value = Encoder> {
     let norm = select(vec![LayerNormPlacement::Post, LayerNormPlacement::Pre]);
     let sizes = (1..4u64, 1..4u64, 1..7u64, 1..20u64);
-    (sizes, norm, 1..10u64, any::<prop::sample::Index>()).prop_map(
-        |((layers, heads, head_width, feed_forward), norm, kernel, groups)| {
+    let initialisation = select(vec![Initialisation::Fairseq, Initialisation::HuggingFace]);
+    (sizes, norm, initialisation, 1..10u64, any::<prop::sample::Index>()).prop_map(
+        |((layers, heads, head_width, feed_forward), norm, initialisation, kernel, groups)| {
             let width = heads * head_width;
             let divisors: Vec<u64> = (1..=width).filter(|groups| width % groups == 0).collect();
             let positional = PositionalConvolution { kernel: count(kernel), groups: count(*groups.get(&divisors)) };
             let [layers, width, heads, feed_forward] = [layers, width, heads, feed_forward].map(count);
-            Encoder { layers, width, heads, feed_forward, norm, positional, ..Encoder::default() }
+            Encoder { layers, width, heads, feed_forward, norm, positional, initialisation, ..Encoder::default() }
         },
     )
 }

@@ -304,6 +304,17 @@ mod tests {
         }
 
         #[test]
+        fn stacked_convolutions_are_one_with_their_window_and_stride(
+            samples in 0u64..20_000,
+            convolutions in prop::collection::vec((1u64..12, 1u64..6), 1..9),
+        ) {
+            let (kernels, strides): (Vec<u64>, Vec<u64>) = convolutions.into_iter().unzip();
+            let (window, stride) = (conv_window(&kernels, &strides), strides.iter().product::<u64>());
+            let frames = if samples < window { 0 } else { (samples - window) / stride + 1 };
+            prop_assert_eq!(conv_frames(samples, &kernels, &strides), frames);
+        }
+
+        #[test]
         fn one_more_stride_is_one_more_frame(samples in 400u64..2_000_000) {
             prop_assert_eq!(frames(samples + FRAME_STRIDE), frames(samples) + 1);
         }
