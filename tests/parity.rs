@@ -8,6 +8,8 @@ mod features;
 mod fixture;
 #[path = "parity/hidden_states.rs"]
 mod hidden_states;
+#[path = "parity/multires.rs"]
+mod multires;
 #[path = "parity/network.rs"]
 mod network;
 #[path = "parity/parameters.rs"]

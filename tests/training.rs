@@ -27,6 +27,8 @@ use tch::Tensor;
 mod finetune;
 #[path = "training/wav2vec2.rs"]
 mod wav2vec2;
+#[path = "training/hierarchy.rs"]
+mod hierarchy;
 
 const UNITS: u64 = 4;
 const INPUT_UNITS: i64 = 8;

@@ -3,7 +3,7 @@
 //! Shape suffixes: B utterances, T frames of 20 or 40 ms, C front-end width, D encoder width, V symbols with the blank first.
 //! Source: HuBERT (arXiv:2106.07447) section 4.3, CTC (Graves et al. 2006); fairseq `HubertCtc`. Parameters bear the names of Hugging Face's
 //! `HubertForCTC`. Departs from fairseq: each utterance passes the front-end by itself, so that padding never reaches its group norm
-//! and what shares a batch with an utterance does not change its frames.
+//! and what shares a batch with an utterance does not change its frames; but the sampling modules of a hierarchy normalise over padding.
 
 use std::borrow::Cow;
 

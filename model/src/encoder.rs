@@ -13,9 +13,11 @@ use crate::random::Draws;
 
 mod layer;
 mod positional;
+mod relative;
 
 use layer::Layer;
 use positional::PositionalConvolution;
+use relative::RelativePositions;
 
 /// Whether a pass learns.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,14 @@ impl Mode<'_> {
         if matches!(self, Mode::Train { .. }) { p } else { 0.0 }
     }
 
+    /// The pass as the layers behind the first `layers` see it.
+    pub(crate) fn beyond(self, layers: usize) -> Self {
+        match self {
+            Self::Evaluate => Self::Evaluate,
+            Self::Train { skipped } => Self::Train { skipped: skipped.get(layers..).unwrap_or_default() },
+        }
+    }
+
     fn skips(self, layer: usize) -> bool {
         matches!(self, Mode::Train { skipped } if skipped.get(layer).copied().unwrap_or(false))
     }
@@ -47,10 +57,11 @@ pub fn skipped_layers(settings: &Settings, draws: &mut Draws) -> Vec<bool> {
     (0..settings.layers.get()).map(|_| draws.unit() < settings.layer_drop.get()).collect()
 }
 
-/// Parameters `pos_conv_embed.conv.*`, `layer_norm.*`, `layers.{l}.*`.
+/// Parameters `pos_conv_embed.conv.*`, `layer_norm.*`, `layers.{l}.*` and, with relative positions, `rel_attn_embed.weight`.
 #[derive(Debug)]
 pub struct Encoder {
-    positional: PositionalConvolution,
+    positional: Option<PositionalConvolution>,
+    relative: Option<RelativePositions>,
     norm: LayerNorm,
     placement: LayerNormPlacement,
     layers: Vec<Layer>,
@@ -60,19 +71,25 @@ pub struct Encoder {
 impl Encoder {
     /// Registers the parameters below `path`. Linear weights start from N(0, 0.02), biases from 0.
     pub fn new(path: &Path, network: &Network) -> Self {
+        Self::block(path, network, network.encoder.layers.get(), true)
+    }
+
+    /// An encoder of as many layers that may go without the convolution that gives positions: a block of a hierarchy.
+    pub fn block(path: &Path, network: &Network, layers: u32, positional: bool) -> Self {
         let settings = &network.encoder;
         let width = i64::from(settings.width.get());
-        let layers = path / "layers";
+        let convolution = path / "pos_conv_embed" / "conv";
+        let below = path / "layers";
         Self {
-            positional: PositionalConvolution::new(
-                &(path / "pos_conv_embed" / "conv"),
-                width,
-                &settings.positional,
-                settings.initialisation,
-            ),
+            positional: positional.then(|| {
+                PositionalConvolution::new(&convolution, width, &settings.positional, settings.initialisation)
+            }),
             norm: LayerNorm::new(&(path / "layer_norm"), width),
             placement: settings.norm,
-            layers: (0..settings.layers.get()).map(|index| Layer::new(&(&layers / index), network)).collect(),
+            layers: (0..layers).map(|index| Layer::new(&(&below / index), network)).collect(),
+            relative: settings.relative_positions.as_ref().map(|relative| {
+                RelativePositions::new(&(path / "rel_attn_embed"), i64::from(settings.heads.get()), relative)
+            }),
             dropout: network.dropout.residual.get(),
         }
     }
@@ -92,10 +109,14 @@ impl Encoder {
 
     /// The output of the last block, after the final norm of pre-norm encoders: B × T × D.
     pub fn forward(&self, x_btd: &Tensor, padding_bt: Option<&Tensor>, mode: Mode) -> Tensor {
-        let x_btd = self.walk(x_btd, padding_bt, mode, self.depth(), |_| ());
+        self.finish(&self.walk(x_btd, padding_bt, mode, self.depth(), |_| ()))
+    }
+
+    /// The output of the last block to that of the encoder: the final norm of pre-norm encoders.
+    pub(crate) fn finish(&self, x_btd: &Tensor) -> Tensor {
         match self.placement {
-            LayerNormPlacement::Post => x_btd,
-            LayerNormPlacement::Pre => self.normalise(&x_btd),
+            LayerNormPlacement::Post => x_btd.shallow_clone(),
+            LayerNormPlacement::Pre => self.normalise(x_btd),
         }
     }
 
@@ -113,24 +134,39 @@ impl Encoder {
         last: usize,
         mut see: impl FnMut(&Tensor),
     ) -> Tensor {
-        let x_btd = match padding_bt {
+        let mut x_btd = match padding_bt {
             Some(padding_bt) => x_btd.masked_fill(&padding_bt.unsqueeze(-1), 0.0),
             None => x_btd.shallow_clone(),
         };
-        let mut x_btd = &x_btd + self.positional.forward(&x_btd);
+        if let Some(positional) = &self.positional {
+            x_btd = &x_btd + positional.forward(&x_btd);
+        }
         if self.placement == LayerNormPlacement::Post {
             x_btd = self.norm.forward(&x_btd);
         }
         see(&x_btd);
         x_btd = mode.dropout(x_btd, self.dropout);
-        let visible_b11t = padding_bt.map(|padding_bt| padding_bt.logical_not().unsqueeze(1).unsqueeze(1));
+        let mask = self.attention_mask(&x_btd, padding_bt);
         for (index, layer) in self.layers.iter().enumerate().take(last) {
             if !mode.skips(index) {
-                x_btd = layer.forward(&x_btd, visible_b11t.as_ref(), mode);
+                x_btd = layer.forward(&x_btd, mask.as_ref(), mode);
             }
             see(&x_btd);
         }
         x_btd
+    }
+
+    /// What the attention of every layer is given: nothing, `bool` that is true where frames may attend (B × 1 × 1 × T), or
+    /// the bias of relative positions (1 × H × T × T), −∞ at padding (B × H × T × T).
+    fn attention_mask(&self, x_btd: &Tensor, padding_bt: Option<&Tensor>) -> Option<Tensor> {
+        let padding_b11t = padding_bt.map(|padding_bt| padding_bt.unsqueeze(1).unsqueeze(1));
+        match (&self.relative, padding_b11t) {
+            (None, padding_b11t) => padding_b11t.map(|padding_b11t| padding_b11t.logical_not()),
+            (Some(relative), None) => Some(relative.bias(x_btd.size()[1])),
+            (Some(relative), Some(padding_b11t)) => {
+                Some(relative.bias(x_btd.size()[1]).masked_fill(&padding_b11t, f64::NEG_INFINITY))
+            }
+        }
     }
 }
 

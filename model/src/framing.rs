@@ -4,7 +4,7 @@
 //! recipe, `_crop_audio_label`.
 
 use reprise_spec::arithmetic::{FRAME_WINDOW, SAMPLE_RATE, frames_at};
-use reprise_spec::network::Network;
+use reprise_spec::network::{Hierarchy, Network};
 use reprise_spec::training::{Batching, LabelAlignment, Lengths, PaddingRule};
 
 use crate::batch::Crop;
@@ -29,6 +29,8 @@ impl Rows {
 pub struct Framing {
     /// Samples from one frame of the front-end to the next.
     pub stride: u64,
+    /// Samples from one frame of a hierarchy's lowest rate to the next; elsewhere the stride.
+    coarsest: u64,
     alignment: LabelAlignment,
     padding: PaddingRule,
     lengths: Lengths,
@@ -38,7 +40,8 @@ impl Framing {
     pub fn new(network: &Network, batching: &Batching) -> Self {
         let Batching { label_alignment, padding_rule, lengths, .. } = batching;
         let stride = network.frame_stride();
-        Self { stride, alignment: *label_alignment, padding: *padding_rule, lengths: *lengths }
+        let coarsest = stride * network.hierarchy.as_ref().map_or(1, Hierarchy::lowest);
+        Self { stride, coarsest, alignment: *label_alignment, padding: *padding_rule, lengths: *lengths }
     }
 
     /// The most samples up to `samples` that a crop may have: all, or where crops are snapped as many as end with a whole frame.
@@ -50,10 +53,11 @@ impl Framing {
         }
     }
 
-    /// Samples between two places where a crop may start.
+    /// Samples between two places where a crop may start; those of a hierarchy's lowest rate where they are snapped, so that frames of every
+    /// rate have the labels of their own windows.
     pub fn step(&self) -> u64 {
         match self.alignment {
-            LabelAlignment::Snapped => self.stride,
+            LabelAlignment::Snapped => self.coarsest,
             LabelAlignment::Rounded | LabelAlignment::Floored => 1,
         }
     }
@@ -120,7 +124,7 @@ mod tests {
     use super::*;
 
     fn framing(stride: u64, alignment: LabelAlignment) -> Framing {
-        Framing { stride, alignment, padding: PaddingRule::Convolution, lengths: Lengths::Crop }
+        Framing { stride, coarsest: stride, alignment, padding: PaddingRule::Convolution, lengths: Lengths::Crop }
     }
 
     fn strides() -> impl Strategy<Value = u64> {
@@ -135,6 +139,16 @@ mod tests {
     fn crop(framing: &Framing, samples: u64, skip: u64, longest: u64) -> Crop {
         let start = skip.min(samples - 400) / framing.step() * framing.step();
         Crop { utterance: 0, start, samples: framing.length((samples - start).min(longest)) }
+    }
+
+    #[test]
+    fn frames_of_a_hierarchy_s_lowest_rate_read_the_labels_that_start_where_they_do() {
+        let network = Network { hierarchy: Some(Hierarchy::default()), ..Network::default() };
+        let framing = Framing::new(&network, &Batching::default());
+        let crop = crop(&framing, 100_000, 5 * FRAME_STRIDE, 30_000);
+        assert_eq!(crop.start, 4 * FRAME_STRIDE);
+        let labels = [0, 1, 7].map(|t| framing.label(&crop, t * 2 * FRAME_STRIDE, 25));
+        assert_eq!(labels, [2, 3, 9]);
     }
 
     /// Labels of 10, 20 and 40 ms of an utterance: rate, stride and count.

@@ -1,4 +1,4 @@
-//! HuBERT below its heads: front-end, projection, mask, encoder.
+//! HuBERT below its heads: front-end, projection, mask, encoder or hierarchy of encoders.
 //!
 //! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 20 or 40 ms, C front-end width, D encoder width.
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
@@ -9,10 +9,11 @@ use reprise_spec::values::Height;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-use crate::encoder::{self, Encoder, Mode};
+use crate::encoder::{self, Mode};
 use crate::framing::Rows;
 use crate::front_end::FrontEnd;
 use crate::layers::{LayerNorm, Linear, parameter};
+use crate::trunk::Trunk;
 
 /// The network from samples to the last encoder layer.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Hubert {
     norm: Option<LayerNorm>,
     projection: Option<Linear>,
     mask_embedding_d: Tensor,
-    pub encoder: Encoder,
+    trunk: Trunk,
     input_dropout: f64,
     stride: u64,
 }
@@ -38,7 +39,7 @@ pub struct Masks {
 /// Which frames a pass gives.
 #[derive(Clone, Copy, Debug)]
 pub enum Taps<'a> {
-    /// The last layer's, after the final norm of pre-norm encoders.
+    /// The last layer's, after the final norm of pre-norm encoders; in a hierarchy the highest rate's, after its sum.
     Output,
     /// The outputs of these layers, ascending, before any final norm.
     Layers(&'a [Height]),
@@ -68,16 +69,16 @@ impl Hubert {
             norm: network.projection.layer_norm.then(|| LayerNorm::new(&(&projection / "layer_norm"), inner)),
             projection: projects.then(|| Linear::outside(&(&projection / "projection"), inner, width, network.encoder.initialisation)),
             mask_embedding_d: parameter(path, "masked_spec_embed", &[width], Init::Uniform { lo: 0.0, up: 1.0 }),
-            encoder: Encoder::new(&(path / "encoder"), network),
+            trunk: Trunk::new(path, network),
             front_end,
             input_dropout: network.dropout.input.get(),
             stride: network.frame_stride(),
         }
     }
 
-    /// Number of encoder layers.
+    /// Number of layers; in a hierarchy those of all blocks.
     pub fn depth(&self) -> usize {
-        self.encoder.depth()
+        self.trunk.depth()
     }
 
     /// Encodes B × S samples. `rows` says what of them isn't padding; `None` when no row is padded and no frame is cut.
@@ -96,10 +97,11 @@ impl Hubert {
         let padding_bt = padding(&x_btd, rows);
         let padding_bt = padding_bt.as_ref();
         let outputs = match taps {
-            Taps::Output | Taps::Rates => vec![self.encoder.forward(&x_btd, padding_bt, mode)],
+            Taps::Output => vec![self.trunk.forward(&x_btd, padding_bt, mode).remove(0)],
+            Taps::Rates => self.trunk.forward(&x_btd, padding_bt, mode),
             Taps::Layers(layers) => {
                 let last = layers.last().map_or(0, |layer| layer.get() as usize);
-                let states = self.encoder.states(&x_btd, padding_bt, mode, last);
+                let states = self.trunk.states(&x_btd, padding_bt, mode, last);
                 layers.iter().map(|layer| states[layer.get() as usize].shallow_clone()).collect()
             }
         };
@@ -110,16 +112,17 @@ impl Hubert {
     pub fn encode(&self, features_btc: &Tensor, lengths: &[u64], masks: &Masks, mode: Mode) -> Tensor {
         let x_btd = self.project(&self.normalise(features_btc), masks, mode);
         let padding_bt = beyond(&x_btd, lengths);
-        self.encoder.forward(&x_btd, padding_bt.as_ref(), mode)
+        self.trunk.forward(&x_btd, padding_bt.as_ref(), mode).remove(0)
     }
 
     /// Layers 0 to `last`, each B × T × D, without masks and dropout: 0 is the input of the stack, the others are outputs of its
-    /// blocks before any final norm. `lengths` are the samples of each row; `None` when no row is padded.
+    /// blocks before any final norm. In a hierarchy they run through all blocks, each at its own rate ([`Network::layer_stride`]), and
+    /// none is a sum. `lengths` are the samples of each row; `None` when no row is padded.
     pub fn hidden_states(&self, wave_bs: &Tensor, lengths: Option<&[u64]>, last: usize) -> Vec<Tensor> {
         let rows = lengths.map(|lengths| Rows::of(lengths, self.stride));
         let x_btd = self.frames(wave_bs, rows.as_ref());
         let padding_bt = padding(&x_btd, rows.as_ref());
-        self.encoder.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
+        self.trunk.states(&x_btd, padding_bt.as_ref(), Mode::Evaluate, last)
     }
 
     /// These states of B × S samples, each B × T × D at its layer's rate, without masks and dropout; the layers above are not computed.
@@ -128,10 +131,10 @@ impl Hubert {
         let last = states.iter().map(|state| state.layer as usize).max().unwrap_or(0);
         let mut found: Vec<Option<Tensor>> = states.iter().map(|_| None).collect();
         let mut layer = 0;
-        let _ = self.encoder.walk(&x_btd, None, Mode::Evaluate, last, |state_btd| {
+        self.trunk.walk(&x_btd, None, Mode::Evaluate, last, |state_btd| {
             for (state, found) in states.iter().zip(&mut found).filter(|(state, _)| state.layer == layer) {
                 let normed = state.after_final_norm;
-                *found = Some(if normed { self.encoder.normalise(state_btd) } else { state_btd.shallow_clone() });
+                *found = Some(if normed { self.trunk.normalise(state_btd) } else { state_btd.shallow_clone() });
             }
             layer += 1;
         });

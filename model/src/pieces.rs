@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use reprise_spec::arithmetic::{FEATURE_STRIDE, FRAME_WINDOW, frames_at};
-use reprise_spec::network::Network;
+use reprise_spec::network::{Hierarchy, Network};
 
 /// Samples of a piece at most, up to its last frame's window: 100 s, as in the reference (hubert.md section 4.2).
 pub const LONGEST: u64 = 1_600_000;
@@ -14,8 +14,7 @@ pub const LONGEST: u64 = 1_600_000;
 /// every layer. A wave shorter than one frame has none.
 pub fn pieces(samples: u64, network: &Network) -> impl Iterator<Item = Range<usize>> + use<> {
     let stride = network.frame_stride();
-    let ratios = network.hierarchy.iter().flat_map(|hierarchy| &hierarchy.ratios);
-    let coarsest = stride * ratios.map(|ratio| u64::from(ratio.get())).product::<u64>();
+    let coarsest = stride * network.hierarchy.as_ref().map_or(1, Hierarchy::lowest);
     let piece = (LONGEST / coarsest).max(1) * coarsest;
     // A log-mel frame is made of features that begin up to the next frame, whatever the stride.
     let window = FRAME_WINDOW + stride - FEATURE_STRIDE;
@@ -30,7 +29,7 @@ pub fn pieces(samples: u64, network: &Network) -> impl Iterator<Item = Range<usi
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use reprise_spec::network::{FrontEnd, Hierarchy, LogMelFrontEnd, Stack, Subsampling};
+    use reprise_spec::network::{FrontEnd, LogMelFrontEnd, Stack, Subsampling};
     use reprise_spec::values::Count;
 
     use super::*;

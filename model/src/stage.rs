@@ -79,7 +79,6 @@ impl Work {
 pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
     let out = work.request.work.join("out");
     fs::create_dir_all(&out).map_err(|error| StageError::io("cannot create", &out, &error))?;
-    unbuilt(&work.request.stage)?;
     match work.request.stage.clone() {
         Stage::Corpus(settings) => corpus::run(&settings, work),
         Stage::Features(settings) => features::run(&settings, work),
@@ -88,23 +87,5 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
         Stage::Finetune(settings) => finetune::run(&settings, work),
         Stage::Decode(settings) => decode::run(&settings, work),
         Stage::Probe(settings) => probe::run(&settings, work),
-    }
-}
-
-/// Refuses what the language says and this program doesn't do yet.
-fn unbuilt(stage: &Stage) -> Result<(), StageError> {
-    let network = match stage {
-        Stage::Pretrain(settings) => &settings.network,
-        Stage::Finetune(settings) => &settings.network,
-        _ => return Ok(()),
-    };
-    let encoder = &network.encoder;
-    let missing = [
-        (network.hierarchy.is_some(), "`model.hierarchy`"),
-        (encoder.relative_positions.is_some(), "`model.encoder.relative-positions`"),
-    ];
-    match missing.into_iter().find(|(missing, _)| *missing) {
-        Some((_, what)) => Err(StageError::refused(format!("this program doesn't execute {what} yet"), "take it out")),
-        None => Ok(()),
     }
 }

@@ -251,6 +251,7 @@ mod tests {
 
     use super::*;
     use crate::network::{Encoder, LayerNormPlacement, WaveFrontEnd, count};
+    use crate::training::ResolutionTargets;
 
     const KERNELS: [u64; 7] = [10, 3, 3, 3, 3, 2, 2];
     const STRIDES: [u64; 7] = [5, 2, 2, 2, 2, 2, 2];
@@ -281,6 +282,24 @@ mod tests {
         assert_eq!(with_head(&Network::default(), 256), [94_371_712, 94_697_600]);
         assert_eq!(with_head(&large(24, 1024, 4096), 768), [315_435_136, 316_609_408]);
         assert_eq!(with_head(&large(48, 1280, 5120), 1024), [962_493_824, 964_321_664]);
+    }
+
+    /// fairseq's README says about 97 and 321 million; the paper 9 to 13 % less computing (papers.md section 5).
+    #[test]
+    fn mr_hubert_has_about_its_published_parameters_and_costs_less() {
+        let with_heads = |network: &Network, dimension: u64| {
+            let head = Head::Cosine(CosineHead { dimension: count(dimension), ..CosineHead::default() });
+            let at = PredictAt::Resolutions(ResolutionTargets::Shared);
+            parameters(network) + head_parameters(network, &head, &at, &[504])
+        };
+        let base = Network { hierarchy: Some(Hierarchy::default()), ..Network::default() };
+        assert_eq!(parameters(&base), 94_371_712 + 2 * 1536 + 4 * (768 * 768 + 1536));
+        assert_eq!(with_heads(&base, 256) / 1_000_000, 97);
+        let layers = vec![count(8); 3];
+        let large = Network { hierarchy: Some(Hierarchy { layers, ..Hierarchy::default() }), ..large(24, 1024, 4096) };
+        assert_eq!(with_heads(&large, 768) / 1_000_000, 321);
+        let saved = 1.0 - forward_flops(&base, 250_000) as f64 / forward_flops(&Network::default(), 250_000) as f64;
+        assert!((0.09..0.13).contains(&saved), "{saved}");
     }
 
     #[test]

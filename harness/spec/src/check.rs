@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, conv_window, frames_at};
+use crate::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, SAMPLE_RATE, conv_window, frames_at};
 use crate::experiment::Experiment;
 use crate::network::{FrontEnd, Hierarchy, LayerNormPlacement, LogMelFrontEnd, Subsampling, WaveFrontEnd};
 use crate::node::{Node, Path};
@@ -74,12 +74,18 @@ impl Rules<'_> {
             FrontEnd::LogMel(mel) => self.log_mel(mel),
             FrontEnd::Units(_) => {}
         }
-        if let Some(relative) = &encoder.relative_positions
-            && !relative.buckets.get().is_multiple_of(4)
-        {
-            let message = format!("{} buckets can't be shared by two directions, near and far", relative.buckets.get());
-            let help = "a quarter of the buckets is for near distances of each direction: use a multiple of 4";
-            self.broken("model.encoder.relative-positions.buckets", &[], message, help);
+        if let Some(relative) = &encoder.relative_positions {
+            let at = "model.encoder.relative-positions";
+            let (buckets, furthest) = (relative.buckets.get(), relative.max_distance.get());
+            if !buckets.is_multiple_of(4) {
+                let message = format!("{buckets} buckets can't be shared by two directions, near and far");
+                let help = "a quarter of the buckets is for near distances of each direction: use a multiple of 4";
+                self.broken(&format!("{at}.buckets"), &[], message, help);
+            } else if furthest <= buckets / 4 {
+                let message = format!("{furthest} frames are near: the first {} have buckets of their own", buckets / 4);
+                let help = format!("raise it above {}, or use fewer buckets", buckets / 4);
+                self.broken(&format!("{at}.max-distance"), &[&format!("{at}.buckets")], message, help);
+            }
         }
         if let Some(hierarchy) = &self.experiment.model.hierarchy {
             self.hierarchy(hierarchy);
@@ -258,6 +264,15 @@ impl Rules<'_> {
             UnitTargets::Layer(targets) if targets.height.get() > layers => {
                 let message = format!("height {} is above the {layers} layers of the model", targets.height.get());
                 self.broken(&format!("{at}.height"), &["model.encoder.layers"], message, format!("use 0 to {layers}"));
+            }
+            UnitTargets::Layer(targets)
+                if !u64::from(SAMPLE_RATE).is_multiple_of(self.experiment.model.layer_stride(targets.height.get())) =>
+            {
+                let (height, model) = (targets.height.get(), &self.experiment.model);
+                let rate = f64::from(SAMPLE_RATE) / model.layer_stride(height) as f64;
+                let message = format!("layer {height} gives {rate:.2} frames a second, and labels need a whole number");
+                let help = "take a layer of a block with a higher rate";
+                self.broken(&format!("{at}.height"), &["model.hierarchy.ratios"], message, help);
             }
             UnitTargets::Layer(targets) if targets.after_final_norm => {
                 let model = &self.experiment.model;

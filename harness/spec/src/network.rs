@@ -342,6 +342,11 @@ impl Default for Hierarchy {
 }
 
 impl Hierarchy {
+    /// Frames of the front-end in one frame of the lowest rate.
+    pub fn lowest(&self) -> u64 {
+        self.ratios.iter().map(|ratio| u64::from(ratio.get())).product()
+    }
+
     /// Frames of the front-end in one frame of the block that gives `layer`; layer 0 belongs to the first block.
     pub fn ratio_at(&self, layer: u32) -> u64 {
         let mut last = 0;
@@ -377,7 +382,7 @@ impl Default for Sampling {
 pub enum SamplingForm {
     /// A transposed convolution up, then a strided one down, with residual sums around each and around both.
     Residual,
-    /// The one that is needed of the two, nothing else (the paper's simple sampling).
+    /// The one that is needed of the two with the sum around it, and no sum around both (the paper's simple sampling).
     Plain,
 }
 

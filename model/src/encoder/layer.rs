@@ -50,21 +50,21 @@ impl Layer {
         }
     }
 
-    /// B × T × D to B × T × D. `visible_b11t` is true where frames may attend; absent when that is everywhere.
-    pub fn forward(&self, x_btd: &Tensor, visible_b11t: Option<&Tensor>, mode: Mode) -> Tensor {
+    /// B × T × D to B × T × D. `mask` is what attention is given: `bool`, true where frames may attend, or numbers that are added.
+    pub fn forward(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
         match self.placement {
             LayerNormPlacement::Post => {
-                let x_btd = self.attention_norm.forward(&(x_btd + self.attend(x_btd, visible_b11t, mode)));
+                let x_btd = self.attention_norm.forward(&(x_btd + self.attend(x_btd, mask, mode)));
                 self.final_norm.forward(&(&x_btd + self.feed_forward(&x_btd, mode)))
             }
             LayerNormPlacement::Pre => {
-                let x_btd = x_btd + self.attend(&self.attention_norm.forward(x_btd), visible_b11t, mode);
+                let x_btd = x_btd + self.attend(&self.attention_norm.forward(x_btd), mask, mode);
                 &x_btd + self.feed_forward(&self.final_norm.forward(&x_btd), mode)
             }
         }
     }
 
-    fn attend(&self, x_btd: &Tensor, visible_b11t: Option<&Tensor>, mode: Mode) -> Tensor {
+    fn attend(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
         let (rows, frames, width) = x_btd.size3().expect("frames have three dimensions");
         let split = |linear: &Linear| {
             linear.forward(x_btd).view([rows, frames, self.heads, width / self.heads]).transpose(1, 2)
@@ -73,7 +73,7 @@ impl Layer {
             &split(&self.query),
             &split(&self.key),
             &split(&self.value),
-            visible_b11t,
+            mask,
             mode.probability(self.attention_dropout),
             false,
             None,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::{Level, Score};
-use reprise_spec::network::{FrontEnd, Network};
+use reprise_spec::network::{FrontEnd, Hierarchy, Network};
 use reprise_spec::stage::{PretrainStage, PretrainTargets, Role};
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
@@ -193,8 +193,7 @@ impl Model {
     /// Which frames of a batch are hidden and scored.
     fn select(&self, settings: &PretrainStage, data: &Labelled, crops: &[Crop], hidden: Vec<Vec<bool>>) -> Selection {
         let network = &settings.network;
-        let hierarchy = network.hierarchy.iter().flat_map(|hierarchy| &hierarchy.ratios);
-        let lowest = hierarchy.map(|ratio| u64::from(ratio.get())).product();
+        let lowest = network.hierarchy.as_ref().map_or(1, Hierarchy::lowest);
         let (taps, device) = (self.objective.views(), self.store.device());
         Selection::new(data, crops, hidden, &taps, lowest, device)
     }
