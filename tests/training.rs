@@ -25,10 +25,10 @@ use tch::Tensor;
 
 #[path = "training/finetune.rs"]
 mod finetune;
-#[path = "training/wav2vec2.rs"]
-mod wav2vec2;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
+#[path = "training/wav2vec2.rs"]
+mod wav2vec2;
 
 const UNITS: u64 = 4;
 const INPUT_UNITS: i64 = 8;

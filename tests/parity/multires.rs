@@ -200,7 +200,8 @@ fn losses_their_normaliser_and_gradients_agree() {
         let Fixture { name, arrays, pretraining, store, hubert, objective, .. } = &fixture;
         let taps = objective.taps(pretraining);
         let pass = hubert.forward(&wave(), Some(&rows), &selection.masks, Mode::Evaluate, taps);
-        let losses = objective.losses(&pass, &selection, &pretraining.loss);
+        let Objective::Units(units) = objective else { panic!("{name} predicts units") };
+        let losses = units.losses(&pass, &selection, &pretraining.loss);
         let counts: Vec<i64> = Vec::try_from(&arrays["counts"]).unwrap();
         let masked: Vec<i64> = selection.views.iter().map(|view| view.masked.places_n.size()[0]).collect();
         assert_eq!(masked, counts, "{name}: masked frames of every tap");

@@ -82,8 +82,9 @@ impl Rules<'_> {
                 let help = "a quarter of the buckets is for near distances of each direction: use a multiple of 4";
                 self.broken(&format!("{at}.buckets"), &[], message, help);
             } else if furthest <= buckets / 4 {
-                let message = format!("{furthest} frames are near: the first {} have buckets of their own", buckets / 4);
-                let help = format!("raise it above {}, or use fewer buckets", buckets / 4);
+                let near = buckets / 4;
+                let message = format!("the largest distance, {furthest}, isn't beyond the {near} that have a bucket each");
+                let help = format!("raise it above {near}, or use fewer buckets");
                 self.broken(&format!("{at}.max-distance"), &[&format!("{at}.buckets")], message, help);
             }
         }
