@@ -72,7 +72,8 @@ fn check(name: &str) -> u64 {
     let relative = network.encoder.norm == LayerNormPlacement::Pre;
     let mut checked = Checked { arrays, relative, seen: 0, worst: 0.0 };
 
-    let waves: Vec<Tensor> = (0..).zip(&lengths).map(|(row, &n)| weights::noise(&format!("wave.{row}"), &[n as i64]) * 0.1).collect();
+    let waves: Vec<Tensor> =
+        (0..).zip(&lengths).map(|(row, &n)| weights::noise(&format!("wave.{row}"), &[n as i64]) * 0.1).collect();
     let real = || lengths.iter().map(|&length| frames(length)).enumerate();
     let (depth, stride) = (hubert.depth(), network.frame_stride());
     let evaluate = |wave_bs: &Tensor, lengths: Option<&[u64]>| {
@@ -132,7 +133,8 @@ fn large() {
 
 #[test]
 fn odd_networks() {
-    let odd: Vec<String> = cases().into_keys().filter(|name| !["hubert-base", "hubert-large"].contains(&name.as_str())).collect();
+    let odd: Vec<String> =
+        cases().into_keys().filter(|name| !["hubert-base", "hubert-large"].contains(&name.as_str())).collect();
     assert_eq!(odd.len(), 6);
     for name in odd {
         check(&name);

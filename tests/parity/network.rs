@@ -90,7 +90,12 @@ fn hidden_states_are_torchaudio_s() {
         let mut check = |wave_bs: &Tensor, lengths: Option<&[u64]>, kind: &str, rows: &[usize]| {
             let given = lengths.map(|lengths| Rows::of(lengths, case.network.frame_stride()));
             let mut states = hubert.hidden_states(wave_bs, lengths, hubert.depth());
-            states.push(hubert.forward(wave_bs, given.as_ref(), &Masks::default(), Mode::Evaluate, Taps::Output).outputs.remove(0));
+            states.push(
+                hubert
+                    .forward(wave_bs, given.as_ref(), &Masks::default(), Mode::Evaluate, Taps::Output)
+                    .outputs
+                    .remove(0),
+            );
             let layers = (0..=hubert.depth()).map(|layer| layer.to_string()).chain(["output".into()]);
             for (state, layer) in states.iter().zip(layers) {
                 for (place, row) in rows.iter().enumerate() {
@@ -133,7 +138,8 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
             (&loss / losses.sample_size).backward();
             hubert.scale_front_end_gradients(wave.gradient_scale.get());
 
-            let relative = |ours: &Tensor, name: &str| (ours.double_value(&[]) / arrays[name].double_value(&[]) - 1.0).abs();
+            let relative =
+                |ours: &Tensor, name: &str| (ours.double_value(&[]) / arrays[name].double_value(&[]) - 1.0).abs();
             let (loss, penalty) = (relative(&loss, "loss"), relative(&pass.penalty, "penalty"));
             assert!(loss < 1e-5 && penalty < 1e-5, "{name}: loss is off by {loss:e}, penalty by {penalty:e}");
             let theirs = arrays.keys().filter(|name| name.starts_with("gradient.")).count();
