@@ -135,6 +135,22 @@ fn a_changed_mask_moves_the_keys_of_what_depends_on_it() {
     ");
 }
 
+/// Several sets of units are stages of their own, a front-end's codebook is shared with an equal set, and a quantiser needs no units.
+#[test]
+fn ensembles_units_as_input_and_quantisers() {
+    let experiment = experiment(json!({
+        "corpus": { "name": "toy", "pretrain": ["train"], "validate": ["dev"] },
+        "model": { "front-end": { "units": { "of": "mfcc", "clusters": 100 } } },
+        "probing": {},
+        "strategy": { "baseline": { "iterations": [
+            { "targets": { "ensemble": [
+                { "mfcc": { "clusters": 100 } }, { "mfcc-subspace": { "order": 1, "clusters": 50 } } ] }, "steps": 10 },
+            { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 10 },
+            { "targets": { "quantiser": {} }, "steps": 10 } ] } } }));
+    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    insta::assert_snapshot!(outline(&plan), @"");
+}
+
 #[test]
 fn parts_that_do_not_fit_are_refused() {
     let first_on_a_layer = json!({ "strategy": { "baseline": { "iterations": [
