@@ -148,7 +148,18 @@ fn ensembles_units_as_input_and_quantisers() {
             { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 10 },
             { "targets": { "quantiser": {} }, "steps": 10 } ] } } }));
     let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
-    insta::assert_snapshot!(outline(&plan), @"");
+    insta::assert_snapshot!(outline(&plan), @r"
+    0: corpus train <- nothing
+    1: features train (mfcc) <- 0 (corpus train)
+    2: corpus dev <- nothing
+    3: features dev (mfcc) <- 2 (corpus dev)
+    4: units iteration 1.1 (mfcc, 100) seed 1 <- 3 (features dev), 1 (features train)
+    5: units iteration 1.2 (mfcc order 1 × 3, 50) seed 1 <- 3 (features dev), 1 (features train)
+    6: pretrain iteration 1 seed 1 <- 2 (corpus dev), 0 (corpus train), 4 (targets 0), 5 (targets 1), 4 (input units)
+    7: units iteration 2 (layer 3, 100) seed 1 <- 2 (corpus dev), 0 (corpus train), 6 (pretrained model)
+    8: pretrain iteration 2 seed 1 <- 2 (corpus dev), 0 (corpus train), 7 (targets 0), 4 (input units)
+    9: pretrain iteration 3 seed 1 <- 2 (corpus dev), 0 (corpus train), 4 (input units)
+    ");
 }
 
 #[test]
