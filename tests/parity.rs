@@ -6,6 +6,8 @@ mod exchange;
 mod features;
 #[path = "parity/fixture.rs"]
 mod fixture;
+#[path = "parity/frontends.rs"]
+mod frontends;
 #[path = "parity/hidden_states.rs"]
 mod hidden_states;
 #[path = "parity/multires.rs"]

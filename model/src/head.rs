@@ -109,3 +109,122 @@ impl Head {
 pub(crate) fn unit_rows(x: &Tensor) -> Tensor {
     x / x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-8)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use reprise_spec::values::{Count, Positive};
+    use tch::nn::VarStore;
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    const SETS: [u64; 2] = [5, 3];
+
+    fn network() -> Network {
+        let mut network = Network::default();
+        network.encoder.width = Count::try_from(6).unwrap();
+        network
+    }
+
+    fn cosine(extra_rows: u32, tied: bool) -> training::Head {
+        let dimension = Count::try_from(4).unwrap();
+        training::Head::Cosine(CosineHead { dimension, extra_rows, tied, ..CosineHead::default() })
+    }
+
+    fn linear(extra_rows: u32) -> training::Head {
+        training::Head::Linear(LinearHead { temperature: Positive::try_from(0.5).unwrap(), extra_rows })
+    }
+
+    fn head(settings: &training::Head) -> (VarStore, Head) {
+        let store = VarStore::new(Device::Cpu);
+        let sets = SETS.map(|clusters| Clusters::try_from(clusters).unwrap());
+        let head = Head::new(&store.root(), &network(), settings, &sets);
+        (store, head)
+    }
+
+    fn shapes(store: &VarStore) -> BTreeMap<String, Vec<i64>> {
+        store.variables().into_iter().map(|(name, parameter)| (name, parameter.size())).collect()
+    }
+
+    fn matrix(x: &Tensor) -> Vec<Vec<f64>> {
+        Vec::try_from(x.detach().to_kind(Kind::Double)).unwrap()
+    }
+
+    fn product(x: &[f64], y: &[f64]) -> f64 {
+        x.iter().zip(y).map(|(x, y)| x * y).sum()
+    }
+
+    /// HuBERT equation 3 in 64 bits, for one frame and one set.
+    fn by_hand(store: &VarStore, frame: &[f64], set: usize, settings: &training::Head) -> Vec<f64> {
+        let variables = store.variables();
+        let weight = matrix(&variables["final_proj.weight"]);
+        let bias: Vec<f64> = Vec::try_from(variables["final_proj.bias"].detach().to_kind(Kind::Double)).unwrap();
+        let projected: Vec<f64> = weight.iter().zip(&bias).map(|(row, bias)| product(row, frame) + bias).collect();
+        let (extra, temperature) = match settings {
+            training::Head::Cosine(head) => (u64::from(head.extra_rows), head.temperature.get()),
+            training::Head::Linear(head) => (u64::from(head.extra_rows), head.temperature.get()),
+        };
+        let start = SETS[..set].iter().map(|clusters| clusters + extra).sum::<u64>() as usize;
+        let rows = start..start + (SETS[set] + extra) as usize;
+        let training::Head::Cosine(head) = settings else {
+            return rows.map(|row| projected[row] / temperature).collect();
+        };
+        let dimension = head.dimension.get() as usize;
+        let projected = if head.tied { &projected[..] } else { &projected[set * dimension..][..dimension] };
+        let embeddings = matrix(&variables["label_embs_concat"]);
+        let cosine = |e: &[f64]| product(projected, e) / (product(projected, projected) * product(e, e)).sqrt();
+        rows.map(|row| cosine(&embeddings[row]) / temperature).collect()
+    }
+
+    /// Extra rows stand in the denominator and are never right; every form sums the same cross-entropy.
+    #[test]
+    fn scores_are_the_formula_s() {
+        let frames_nd = Tensor::randn([7, 6], (Kind::Float, Device::Cpu));
+        for settings in [cosine(0, false), cosine(4, false), cosine(0, true), cosine(4, true), linear(0), linear(4)] {
+            let (store, head) = head(&settings);
+            let units: Vec<Vec<i64>> = SETS.iter().map(|&clusters| (0..7).map(|n| n % clusters as i64).collect()).collect();
+            let tensors: Vec<Tensor> = units.iter().map(|units| Tensor::from_slice(units)).collect();
+            let extra = head.extra_rows as usize;
+            for (set, score) in head.score(&frames_nd, &tensors).iter().enumerate() {
+                let (mut loss, mut correct) = (0.0, 0);
+                for (frame, unit) in matrix(&frames_nd).iter().zip(&units[set]) {
+                    let logits = by_hand(&store, frame, set, &settings);
+                    assert_eq!(logits.len(), SETS[set] as usize + extra);
+                    let class = *unit as usize + extra;
+                    loss += logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[class];
+                    correct += i64::from((0..logits.len()).all(|other| other == class || logits[other] < logits[class]));
+                }
+                let found = score.loss.double_value(&[]);
+                assert!((found - loss).abs() < 1e-3, "{settings:?}, set {set}: {found} against {loss}");
+                assert_eq!((score.correct.int64_value(&[]), score.frames), (correct, 7));
+            }
+        }
+    }
+
+    #[test]
+    fn tied_sets_share_one_projection() {
+        let tensors = |settings| shapes(&head(&settings).0);
+        let (tied, untied) = (tensors(cosine(4, true)), tensors(cosine(4, false)));
+        assert_eq!((&tied["final_proj.weight"], &untied["final_proj.weight"]), (&vec![4, 6], &vec![8, 6]));
+        assert_eq!((&tied["label_embs_concat"], &untied["label_embs_concat"]), (&vec![16, 4], &vec![16, 4]));
+        assert_eq!(tensors(linear(1))["final_proj.weight"], [10, 6]);
+    }
+
+    #[test]
+    fn gradients_reach_every_row_and_the_frames() {
+        for settings in [cosine(4, false), cosine(4, true), linear(4)] {
+            let (store, head) = head(&settings);
+            let frames_nd = Tensor::randn([9, 6], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let units = SETS.map(|clusters| Tensor::arange(9, (Kind::Int64, Device::Cpu)).remainder(clusters as i64));
+            let losses: Vec<Tensor> = head.score(&frames_nd, &units).into_iter().map(|score| score.loss).collect();
+            Tensor::stack(&losses, 0).sum(Kind::Float).backward();
+            for (name, parameter) in store.variables() {
+                let rows = parameter.grad().abs().view([parameter.size()[0], -1]).amax([1i64].as_slice(), false);
+                assert!(rows.min().double_value(&[]) > 0.0, "{settings:?}: {name}");
+            }
+            assert!(frames_nd.grad().abs().min().double_value(&[]) > 0.0);
+        }
+    }
+}

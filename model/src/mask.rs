@@ -165,6 +165,24 @@ mod tests {
             prop_assert_eq!(&alone[0], &among[0]);
         }
 
+        /// Trimming depends on which rows share a batch, and on nothing else: not on their order, nor on who draws them.
+        #[test]
+        fn trimmed_masks_depend_on_the_rows_of_the_batch_alone(
+            seed: u64, lengths in prop::collection::vec(30u64..300, 1..6), turn in 0usize..6,
+        ) {
+            let settings = settings(0.8, 10, 2, true);
+            let of = |index: usize| (lengths[index], Draws::new(seed, "mask", &[3], &format!("utterance {index}")));
+            let mut order: Vec<usize> = (0..lengths.len()).collect();
+            let serial = rows(&settings, order.iter().map(|&index| of(index)));
+            order.rotate_left(turn % lengths.len());
+            let elsewhere = std::thread::scope(|scope| {
+                scope.spawn(|| rows(&settings, order.iter().map(|&index| of(index)))).join().unwrap()
+            });
+            for (place, index) in order.into_iter().enumerate() {
+                prop_assert_eq!(&elsewhere[place], &serial[index]);
+            }
+        }
+
         #[test]
         fn equal_count_thins_every_row_to_the_least(seed: u64, lengths in prop::collection::vec(30u64..300, 1..6)) {
             let draws = |index: usize| Draws::new(seed, "mask", &[index as u64], "");
