@@ -29,6 +29,8 @@ mod finetune;
 mod hierarchy;
 #[path = "training/wav2vec2.rs"]
 mod wav2vec2;
+#[path = "training/front_ends.rs"]
+mod front_ends;
 
 const UNITS: u64 = 4;
 const INPUT_UNITS: i64 = 8;

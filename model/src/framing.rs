@@ -24,6 +24,25 @@ impl Rows {
     }
 }
 
+/// Frames of a crop that have labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// Frames all of whose labels are there.
+    pub whole: u64,
+    /// Frames whose first label is there, which is the one that is read.
+    pub begun: u64,
+}
+
+impl Covered {
+    /// Where nothing is labelled.
+    pub const ALL: Self = Self { whole: u64::MAX, begun: u64::MAX };
+
+    /// Frames that several sets of labels cover together.
+    pub fn and(self, other: Self) -> Self {
+        Self { whole: self.whole.min(other.whole), begun: self.begun.min(other.begun) }
+    }
+}
+
 /// The frame grid of a network, and how crops and labels lie on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
@@ -79,32 +98,35 @@ impl Framing {
     }
 
     /// Frames of a crop that have a label, of an utterance with `count` labels: only where starts are rounded may the last one lack it.
-    pub fn labelled(&self, crop: &Crop, count: usize, rate: u32) -> u64 {
+    pub fn labelled(&self, crop: &Crop, count: usize, rate: u32) -> Covered {
         if self.alignment != LabelAlignment::Rounded {
-            return frames_at(crop.samples, self.stride);
+            let frames = frames_at(crop.samples, self.stride);
+            return Covered { whole: frames, begun: frames };
         }
         let left = (count as u64).saturating_sub(nearest_label(crop.start, rate));
-        nearest_label(crop.samples, rate).min(left) * u64::from(SAMPLE_RATE) / (u64::from(rate) * self.stride)
+        let labels = nearest_label(crop.samples, rate).min(left) * u64::from(SAMPLE_RATE);
+        let frame = u64::from(rate) * self.stride;
+        Covered { whole: labels / frame, begun: labels.div_ceil(frame) }
     }
 
-    /// The rows of a batch of crops of which `labelled` frames have a label (one entry a crop).
+    /// The rows of a batch of crops, `labelled` saying which frames of each have labels.
     ///
-    /// Crops of one length keep as many frames as the one with the fewest labels. Padded ones keep what the padding rule gives them,
-    /// less frames without label; fairseq trains those on its padding symbol.
-    pub fn rows(&self, crops: &[Crop], labelled: &[u64]) -> Rows {
+    /// A batch keeps the frames all of whose labels are there: in crops of one length in every row, in padded ones in any. A padded row
+    /// keeps those of them that the padding rule gives it and that have a label; fairseq trains the others on its padding symbol.
+    pub fn rows(&self, crops: &[Crop], labelled: &[Covered]) -> Rows {
         let samples: Vec<u64> = crops.iter().map(|crop| crop.samples).collect();
         let longest = samples.iter().copied().max().unwrap_or(0);
         let whole = frames_at(longest, self.stride);
         let labels = match self.lengths {
-            Lengths::Crop => labelled.iter().min(),
-            Lengths::Pad => labelled.iter().max(),
+            Lengths::Crop => labelled.iter().map(|covered| covered.whole).min(),
+            Lengths::Pad => labelled.iter().map(|covered| covered.whole).max(),
         };
-        let cut = labels.map_or(whole, |&labels| labels.min(whole));
+        let cut = labels.map_or(whole, |labels| labels.min(whole));
         let valid = |samples: u64| match self.padding {
             PaddingRule::Convolution => frames_at(samples, self.stride),
             PaddingRule::Reshape => samples.div_ceil((longest / cut.max(1)).max(1)),
         };
-        let frames = samples.iter().zip(labelled).map(|(&samples, &labelled)| valid(samples).min(labelled).min(cut));
+        let frames = samples.iter().zip(labelled).map(|(&samples, covered)| valid(samples).min(covered.begun).min(cut));
         Rows { frames: frames.collect(), samples }
     }
 }
@@ -167,7 +189,7 @@ mod tests {
         ) {
             let framing = framing(stride, LabelAlignment::Snapped);
             let crop = crop(&framing, samples, skip, longest);
-            let frames = framing.rows(std::slice::from_ref(&crop), &[u64::MAX]).frames[0];
+            let frames = framing.rows(std::slice::from_ref(&crop), &[Covered::ALL]).frames[0];
             prop_assert_eq!(crop.samples, (frames - 1) * stride + 400);
             for t in [0, frames / 2, frames - 1] {
                 let first_sample = crop.start + t * stride;
@@ -225,7 +247,7 @@ mod tests {
             let longest = *lengths.iter().max().unwrap();
             for padding in [PaddingRule::Convolution, PaddingRule::Reshape] {
                 let framing = Framing { padding, lengths: Lengths::Pad, ..framing(stride, LabelAlignment::Floored) };
-                let rows = framing.rows(&crops, &vec![u64::MAX; crops.len()]);
+                let rows = framing.rows(&crops, &vec![Covered::ALL; crops.len()]);
                 for (samples, frames) in rows.samples.iter().zip(&rows.frames) {
                     prop_assert!(*frames > 0 && *frames <= frames_at(longest, stride));
                     prop_assert!(*samples < longest || *frames == frames_at(longest, stride));
@@ -243,7 +265,7 @@ mod tests {
         assert_eq!((frames(250_000), feature_frames(250_000)), (781, 1_561));
         let labelled = framing.labelled(&crop, 1_561, 100);
         assert_eq!(framing.rows(std::slice::from_ref(&crop), &[labelled]).frames, [780]);
-        assert_eq!(framing.labelled(&crop, 781, 50), 781);
+        assert_eq!(framing.labelled(&crop, 781, 50), Covered { whole: 781, begun: 781 });
     }
 
     /// fairseq reshapes the mask of 32,000 samples into 99 stretches of 323.
@@ -251,10 +273,10 @@ mod tests {
     fn reshaped_padding_counts_stretches_with_a_sample() {
         let framing = Framing { padding: PaddingRule::Reshape, lengths: Lengths::Pad, ..framing(FRAME_STRIDE, LabelAlignment::Rounded) };
         let crops = [32_000, 31_978, 31_977, 323, 324].map(|samples| Crop { utterance: 0, start: 0, samples });
-        assert_eq!(framing.rows(&crops, &[u64::MAX; 5]).frames, [99, 99, 99, 1, 2]);
+        assert_eq!(framing.rows(&crops, &[Covered::ALL; 5]).frames, [99, 99, 99, 1, 2]);
         assert_eq!(Rows::of(&[32_000, 31_978], FRAME_STRIDE).frames, [99, 99]);
         let half = [32_000, 16_000].map(|samples| Crop { utterance: 0, start: 0, samples });
-        assert_eq!((framing.rows(&half, &[99; 2]).frames, frames(16_000)), (vec![99, 50], 49));
+        assert_eq!((framing.rows(&half, &[Covered { whole: 99, begun: 99 }; 2]).frames, frames(16_000)), (vec![99, 50], 49));
     }
 
     #[test]

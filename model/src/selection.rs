@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use crate::batch::{Candidate, Crop};
 use crate::corpus::Corpora;
 use crate::failure::StageError;
-use crate::framing::{Framing, Rows};
+use crate::framing::{Covered, Framing, Rows};
 use crate::hubert::Masks;
 use crate::labels::Labels;
 use crate::mask;
@@ -61,7 +61,7 @@ impl Labelled {
             let sets = self.sets.iter().map(|labels| {
                 self.framing.labelled(crop, self.labels(labels, crop.utterance).len(), labels.rate())
             });
-            sets.min().unwrap_or(u64::MAX)
+            sets.fold(Covered::ALL, Covered::and)
         };
         self.framing.rows(crops, &crops.iter().map(labelled).collect::<Vec<_>>())
     }

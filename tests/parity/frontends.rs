@@ -99,7 +99,7 @@ fn frames_and_labels_of_crops_are_those_of_fairseq_and_torchaudio() {
         let framing = Framing::new(&front_end(json!({"stack": {"frames": stride / 160}})), &batching);
         let crop = |row: &Row| Crop { utterance: 0, start: row.start, samples: row.samples };
         let crops: Vec<Crop> = rows.iter().map(crop).collect();
-        let labelled: Vec<u64> =
+        let labelled: Vec<_> =
             rows.iter().zip(&crops).map(|(row, crop)| framing.labelled(crop, row.labels, rate)).collect();
         let frames = framing.rows(&crops, &labelled).frames;
         for ((crop, frames), expected) in crops.iter().zip(frames).zip(expected) {

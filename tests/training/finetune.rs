@@ -14,7 +14,7 @@ use reprise_spec::stage::{DecodeStage, FinetuneStage, Role, Stage};
 
 use super::{ONE_AT_A_TIME, split, wav};
 
-fn tones(root: &Path, name: &str, transcripts: &[&str]) {
+pub fn tones(root: &Path, name: &str, transcripts: &[&str]) {
     let folder = root.join(name);
     fs::create_dir_all(&folder).unwrap();
     let mut utterances = Vec::new();
@@ -35,7 +35,7 @@ fn tones(root: &Path, name: &str, transcripts: &[&str]) {
     fs::write(folder.join("corpus.json"), r#"{"transcribed":true,"conversion":"refuse"}"#).unwrap();
 }
 
-fn settings(steps: u64, freeze: u64) -> FinetuneStage {
+pub fn settings(steps: u64, freeze: u64) -> FinetuneStage {
     let json = serde_json::json!({
         "network": {
             "front-end": {"wave": {"channels": 16}},
@@ -58,7 +58,7 @@ fn settings(steps: u64, freeze: u64) -> FinetuneStage {
     serde_json::from_value(json).unwrap()
 }
 
-fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], attempt: u32) -> Work {
+pub fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], attempt: u32) -> Work {
     let folder = root.join(name);
     fs::create_dir_all(&folder).unwrap();
     let input = |(role, path): &(Role, PathBuf)| Input {
@@ -70,7 +70,7 @@ fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], attem
     let request = Request {
         contract: contract::VERSION,
         key: StageKey([0; 32]),
-        seed: matches!(stage, Stage::Finetune(_)).then_some(3),
+        seed: stage.draws().then_some(3),
         stage,
         inputs: inputs.iter().map(input).collect(),
         data: Some(DataSource { root: root.to_owned(), files: None }),
