@@ -3,7 +3,7 @@
 //! Source: hubert.md section 1.6; fairseq `HubertDataset`, `HubertModel.forward_targets` and `forward_padding_mask`; torchaudio's HuBERT
 //! recipe, `_crop_audio_label`.
 
-use reprise_spec::arithmetic::{FRAME_WINDOW, SAMPLE_RATE, frames_at};
+use reprise_spec::arithmetic::{FRAME_STRIDE, FRAME_WINDOW, SAMPLE_RATE, frames, frames_at};
 use reprise_spec::network::{Hierarchy, Network};
 use reprise_spec::training::{Batching, LabelAlignment, Lengths, PaddingRule};
 
@@ -85,14 +85,14 @@ impl Framing {
     /// into a crop.
     ///
     /// Snapped, it is the label that covers the frame's first sample: every one at 50 Hz and every second one at 100 Hz for frames of
-    /// 20 ms. Rounded, labels count from the one that starts nearest to the crop. Floored, they count from the first whose frame doesn't
+    /// 20 ms. Rounded, labels count from the one that starts nearest to the crop. Floored, they count from the first whose 20-ms frame doesn't
     /// lie wholly before the crop, which is 80 to 400 samples early where the start isn't near the utterance's.
     pub fn label(&self, crop: &Crop, offset: u64, rate: u32) -> usize {
         let covering = |sample: u64| sample * u64::from(rate) / u64::from(SAMPLE_RATE);
         let place = match self.alignment {
             LabelAlignment::Snapped => covering(crop.start + offset),
             LabelAlignment::Rounded => nearest_label(crop.start, rate) + covering(offset),
-            LabelAlignment::Floored => covering(frames_at(crop.start, self.stride) * self.stride + offset),
+            LabelAlignment::Floored => covering(frames(crop.start) * FRAME_STRIDE + offset),
         };
         place as usize
     }
@@ -141,7 +141,7 @@ fn nearest_label(sample: u64, rate: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use reprise_spec::arithmetic::{FEATURE_STRIDE, FRAME_STRIDE, feature_frames, frames};
+    use reprise_spec::arithmetic::{FEATURE_STRIDE, feature_frames};
 
     use super::*;
 

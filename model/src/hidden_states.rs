@@ -79,7 +79,7 @@ impl HiddenStates {
 
 #[cfg(test)]
 mod tests {
-    use reprise_spec::network::LogMelFrontEnd;
+    use reprise_spec::network::{Hierarchy, LogMelFrontEnd};
     use reprise_spec::values::Count;
     use tch::nn::VarStore;
 
@@ -89,19 +89,30 @@ mod tests {
     fn pieces_have_as_many_frames_as_the_whole() {
         let count = |value| Count::try_from(value).unwrap();
         let mut settings = Network { front_end: FrontEnd::LogMel(LogMelFrontEnd::default()), ..Network::default() };
-        settings.encoder.layers = count(1);
         settings.encoder.width = count(16);
         settings.encoder.heads = count(2);
         settings.encoder.feed_forward = count(16);
         settings.encoder.positional.groups = count(4);
-        let store = VarStore::new(Device::Cpu);
-        let network = Hubert::new(&store.root(), &settings);
-        let state = State { layer: 0, after_final_norm: false };
-        let hidden = HiddenStates { settings, network, states: vec![state], device: Device::Cpu };
-        for samples in [0, 399, 400, 719, 720, 1_600_079, 1_600_080, 1_650_000] {
-            let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();
-            let found: i64 = hidden.of(wave).map(|piece| piece.unwrap()[0].size2().unwrap().0).sum();
-            assert_eq!(found as u64, hidden.frames(&state, samples), "{samples} samples");
+        for hierarchy in [None, Some(Hierarchy { layers: vec![count(1); 3], ..Hierarchy::default() })] {
+            settings.encoder.layers = count(if hierarchy.is_some() { 3 } else { 1 });
+            settings.hierarchy = hierarchy;
+            let store = VarStore::new(Device::Cpu);
+            let network = Hubert::new(&store.root(), &settings);
+            let states: Vec<State> = (0..=settings.encoder.layers.get())
+                .map(|layer| State { layer, after_final_norm: false })
+                .collect();
+            let hidden = HiddenStates { settings: settings.clone(), network, states, device: Device::Cpu };
+            for samples in [0, 399, 400, 719, 720, 1_040, 1_600_079, 1_600_080, 1_650_000] {
+                let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();
+                let mut found = vec![0; hidden.states().len()];
+                for piece in hidden.of(wave) {
+                    for (frames, state_td) in found.iter_mut().zip(piece.unwrap()) {
+                        *frames += state_td.size()[0] as u64;
+                    }
+                }
+                let expected: Vec<u64> = hidden.states().iter().map(|state| hidden.frames(state, samples)).collect();
+                assert_eq!(found, expected, "{samples} samples");
+            }
         }
     }
 }
