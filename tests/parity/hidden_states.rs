@@ -135,7 +135,7 @@ fn large() {
 fn odd_networks() {
     let odd: Vec<String> =
         cases().into_keys().filter(|name| !["hubert-base", "hubert-large"].contains(&name.as_str())).collect();
-    assert_eq!(odd.len(), 6);
+    assert_eq!(odd.len(), 7);
     for name in odd {
         check(&name);
     }
