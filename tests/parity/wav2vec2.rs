@@ -151,7 +151,10 @@ fn the_contrastive_loss_and_its_gradients_are_those_of_transformers() {
             assert_eq!(theirs, store.len(), "{name}: as many parameters");
             let shares = store.variables().into_iter().map(|(parameter, tensor)| {
                 let theirs = &arrays[&format!("gradient.{parameter}")];
-                let share = worst(&tensor.grad(), theirs) / (1e-4 * theirs.abs().max().double_value(&[]) + 1e-7);
+                let size = theirs.abs().max().double_value(&[]);
+                // Gradients that are zero in exact arithmetic are sums of rounding errors of 32 bits.
+                let rounding = if kind == Kind::Float && size < 1e-12 { 1e-6 } else { 1e-7 };
+                let share = worst(&tensor.grad(), theirs) / (1e-4 * size + rounding);
                 assert!(share <= 1.0, "{name}, {kind:?}: gradient of {parameter} is off by {share} of what is allowed");
                 share
             });
