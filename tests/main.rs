@@ -8,6 +8,7 @@ mod place;
 mod disk;
 mod doctor;
 mod errors;
+mod exchange;
 mod golden_stages;
 mod hostile_data;
 mod killed;

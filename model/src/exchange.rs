@@ -8,10 +8,14 @@ use std::path::Path;
 
 use reprise_spec::arithmetic;
 use reprise_spec::contract::{Level, Score};
-use reprise_spec::network::{FrontEnd, Network};
+use reprise_spec::network::{FrontEnd, Network, WaveFrontEnd};
+use reprise_spec::stage::PretrainTargets;
+use reprise_spec::strategy::Quantiser;
+use reprise_spec::training::{CosineHead, Head};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
+use crate::contrastive::Contrastive;
 use crate::ctc::CtcModel;
 use crate::failure::StageError;
 use crate::hubert::Hubert;
@@ -40,6 +44,7 @@ const TOLD: usize = 5;
 pub struct Foreign {
     pub network: Network,
     pub family: Family,
+    pub output: Output,
     /// The names of the rows of a CTC head; absent where there is none.
     pub vocabulary: Option<Vocabulary>,
     pub tensors: TensorFile,
@@ -74,6 +79,33 @@ impl Place {
 const WEIGHT_NORM: [(&str, &str); 2] =
     [("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v")];
 
+/// Registers the parameters of a network and of what stands above it there too: a CTC head or a quantiser.
+fn register(store: &VarStore, network: &Network, output: &Output) {
+    let root = store.root();
+    if let Output::Characters { symbols } = output {
+        drop(CtcModel::new(&root, network, *symbols as usize, 0.0));
+        return;
+    }
+    drop(Hubert::new(&root, network));
+    if let Some((wave, quantiser, head)) = contrastive(network, output) {
+        drop(Contrastive::new(&root, network, wave.channels.get().into(), head, quantiser));
+    }
+}
+
+/// The settings of wav2vec 2.0's pretraining.
+fn contrastive<'a>(
+    network: &'a Network,
+    output: &'a Output,
+) -> Option<(&'a WaveFrontEnd, &'a Quantiser, &'a CosineHead)> {
+    match (&network.front_end, output) {
+        (
+            FrontEnd::Wave(wave),
+            Output::Pretrained { targets: PretrainTargets::Quantiser(quantiser), head: Head::Cosine(head), .. },
+        ) => Some((wave, quantiser, head)),
+        _ => None,
+    }
+}
+
 impl Foreign {
     /// Reads every tensor and makes a model folder of them. Returns the number of parameters and layers.
     ///
@@ -105,13 +137,9 @@ impl Foreign {
             tch::no_grad(|| parameter.f_copy_(&tensor))?;
             report.progress(done, total, "tensors", "");
         }
-        let output = match &self.vocabulary {
-            Some(vocabulary) => Output::Characters { symbols: vocabulary.size() as u32 },
-            None => Output::Backbone,
-        };
         let numbers: usize = parameters.values().map(Tensor::numel).sum();
         let layers = self.network.encoder.layers.get();
-        let about = About { network: self.network, output, family: self.family, mask_embedding };
+        let about = About { network: self.network, output: self.output, family: self.family, mask_embedding };
         model_folder::save_tensors(folder.path(), parameters.into_iter().collect(), &about)?;
         if let Some(vocabulary) = &self.vocabulary {
             folder.write(VOCABULARY, vocabulary.to_text().as_bytes())?;
@@ -165,7 +193,8 @@ impl Foreign {
 
     /// Parameters of the network, with any values.
     fn store(&self) -> Result<VarStore, StageError> {
-        let (needed, there) = (arithmetic::parameters(&self.network), self.tensors.elements());
+        let needed = arithmetic::parameters(&self.network).saturating_add(self.head_parameters());
+        let there = self.tensors.elements();
         // So that a config alone makes nobody allocate: a slip of a layer or two is told by name below.
         if needed / 4 > there.saturating_add(1 << 20) {
             let path = self.tensors.path().display();
@@ -173,11 +202,23 @@ impl Foreign {
             return Err(StageError::refused(message, "check that the config and the tensors are of one model"));
         }
         let store = VarStore::new(Device::Cpu);
-        match &self.vocabulary {
-            Some(vocabulary) => drop(CtcModel::new(&store.root(), &self.network, vocabulary.size(), 0.0)),
-            None => drop(Hubert::new(&store.root(), &self.network)),
-        }
+        register(&store, &self.network, &self.output);
         Ok(store)
+    }
+
+    /// Numbers in what stands above the encoder.
+    fn head_parameters(&self) -> u64 {
+        let width = u64::from(self.network.encoder.width.get());
+        if let Some((wave, quantiser, head)) = contrastive(&self.network, &self.output) {
+            let [groups, entries, target, channels, dimension] =
+                [quantiser.groups, quantiser.entries, quantiser.dimension, wave.channels, head.dimension]
+                    .map(|count| u64::from(count.get()));
+            let rows = groups.saturating_mul(entries);
+            return rows
+                .saturating_mul(channels + 1 + target / groups)
+                .saturating_add(dimension * (width + target + 2));
+        }
+        self.vocabulary.as_ref().map_or(0, |vocabulary| vocabulary.size() as u64 * (width + 1))
     }
 
     /// Whether the file has what the network needs, in its shapes, and nothing else.

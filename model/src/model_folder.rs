@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 use crate::failure::StageError;
 use crate::hubert::Hubert;
 use crate::tensors;
+use crate::vocabulary::Vocabulary;
 
 const WEIGHTS: &str = "model.safetensors";
 const ABOUT: &str = "model.json";
@@ -94,6 +95,11 @@ pub enum Output {
 }
 
 impl Output {
+    /// A CTC head with these symbols, or nothing.
+    pub fn of(vocabulary: Option<&Vocabulary>) -> Self {
+        vocabulary.map_or(Self::Backbone, |vocabulary| Self::Characters { symbols: vocabulary.size() as u32 })
+    }
+
     /// What stands above the encoder after this stage.
     pub fn pretrained(settings: &PretrainStage) -> Self {
         let Pretraining { head, predict_at, .. } = settings.pretraining.clone();

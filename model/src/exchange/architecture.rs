@@ -40,7 +40,7 @@ pub fn check_convolutions(keys: &Keys, key: &str, wave: &WaveFrontEnd) -> Result
         && stride == Some(FRAME_STRIDE)
         && conv_window(&kernels, &strides) == FRAME_WINDOW;
     let must = format!(
-        "such that a frame covers {FRAME_WINDOW} samples and the next starts {FRAME_STRIDE} later, as in all published models"
+        "such that with the strides a frame covers {FRAME_WINDOW} samples and the next starts {FRAME_STRIDE} later"
     );
     if fits { Ok(()) } else { Err(keys.wrong(key, must)) }
 }

@@ -5,14 +5,13 @@
 use std::path::Path;
 
 use reprise_spec::network::{FrontEnd, FrontEndNorm, LayerNormPlacement, Network, WaveFrontEnd};
-use reprise_spec::values::Weight;
 use serde_json::{Value, json};
 
 use super::keys::Keys;
 use super::tensor_file::TensorFile;
 use super::{Foreign, Place, architecture, symbols};
 use crate::failure::StageError;
-use crate::model_folder::Family;
+use crate::model_folder::{Family, Output};
 
 /// Symbols that every dictionary of fairseq starts with; the first is the CTC blank.
 const SPECIAL: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
@@ -37,7 +36,15 @@ pub fn open(file: &Path) -> Result<Foreign, StageError> {
         None => None,
     };
     let family = keys.one_of("model_type", "", Family::NAMES)?;
-    Ok(Foreign { network, family, vocabulary, tensors, place, notes: Vec::new() })
+    Ok(Foreign {
+        output: Output::of(vocabulary.as_ref()),
+        network,
+        family,
+        vocabulary,
+        tensors,
+        place,
+        notes: Vec::new(),
+    })
 }
 
 /// Fields of `HubertConfig` and `Wav2Vec2Config`; what isn't there has fairseq's default.
@@ -60,10 +67,7 @@ fn network(keys: &Keys) -> Result<Network, StageError> {
         ..WaveFrontEnd::default()
     };
     architecture::convolutions(keys, "conv_feature_layers", &mut wave)?;
-    let scale = keys.get("feature_grad_mult").map_or(Some(1.0), Value::as_f64);
-    wave.gradient_scale = scale
-        .and_then(|scale| Weight::try_from(scale).ok())
-        .ok_or_else(|| keys.wrong("feature_grad_mult", "a number of 0 or more"))?;
+    wave.gradient_scale = keys.number("feature_grad_mult", 1.0, "a number of 0 or more")?;
     let mut network = Network { front_end: FrontEnd::Wave(wave), ..Network::default() };
     let encoder = &mut network.encoder;
     encoder.layers = keys.count("encoder_layers", Some(12))?;

@@ -18,7 +18,7 @@ use super::keys::Keys;
 use super::tensor_file::TensorFile;
 use super::{Foreign, Place, symbols};
 use crate::failure::StageError;
-use crate::model_folder::Family;
+use crate::model_folder::{Family, Output};
 
 mod config;
 mod export;
@@ -75,8 +75,11 @@ pub fn open(folder: &Path) -> Result<Foreign, StageError> {
         notes.extend(told);
         vocabulary = Some(found);
     }
-    let place = if class == Some(Class::Pretraining) { place_of_pretraining } else { place };
-    Ok(Foreign { network, family, vocabulary, tensors, place, notes })
+    let output = match class {
+        Some(Class::Pretraining) => config::pretraining(&config)?,
+        _ => Output::of(vocabulary.as_ref()),
+    };
+    Ok(Foreign { network, family, output, vocabulary, tensors, place, notes })
 }
 
 /// What `architectures` names; nothing where the folder doesn't say.
@@ -123,11 +126,4 @@ fn absent(folder: &Path) -> StageError {
 fn place(theirs: &str) -> Place {
     let name = theirs.strip_prefix("hubert.").or_else(|| theirs.strip_prefix("wav2vec2."));
     Place::encoder(name.unwrap_or(theirs))
-}
-
-fn place_of_pretraining(theirs: &str) -> Place {
-    match ["quantizer.", "project_hid.", "project_q."].iter().any(|part| theirs.starts_with(part)) {
-        true => Place::LeftOut("the quantiser and its projections, which only pretraining uses"),
-        false => place(theirs),
-    }
 }

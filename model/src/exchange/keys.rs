@@ -83,10 +83,15 @@ impl Keys {
         found.ok_or_else(|| self.wrong(key, "a list of whole numbers from 1 to 1000000"))
     }
 
+    /// A number of a type that knows its range; `must` says it.
+    pub fn number<T: TryFrom<f64>>(&self, key: &str, default: f64, must: &str) -> Result<T, StageError> {
+        let value = self.get(key).map_or(Some(default), Value::as_f64);
+        value.and_then(|value| T::try_from(value).ok()).ok_or_else(|| self.wrong(key, must))
+    }
+
     /// A share.
     pub fn fraction(&self, key: &str, default: f64) -> Result<Fraction, StageError> {
-        let value = self.get(key).map_or(Some(default), Value::as_f64);
-        value.and_then(|value| Fraction::try_from(value).ok()).ok_or_else(|| self.wrong(key, "a number from 0 to 1"))
+        self.number(key, default, "a number from 0 to 1")
     }
 
     pub fn flag(&self, key: &str, default: bool) -> Result<bool, StageError> {

@@ -18,7 +18,7 @@ use super::keys::Keys;
 use super::tensor_file::TensorFile;
 use super::{Foreign, Place, architecture, symbols};
 use crate::failure::StageError;
-use crate::model_folder::Family;
+use crate::model_folder::{Family, Output};
 
 /// Understands the state dict `file` and the arguments beside it.
 pub fn open(file: &Path) -> Result<Foreign, StageError> {
@@ -33,7 +33,15 @@ pub fn open(file: &Path) -> Result<Foreign, StageError> {
         None => None,
     };
     let family = keys.one_of("model_type", "", Family::NAMES)?;
-    Ok(Foreign { network, family, vocabulary, tensors, place, notes: Vec::new() })
+    Ok(Foreign {
+        output: Output::of(vocabulary.as_ref()),
+        network,
+        family,
+        vocabulary,
+        tensors,
+        place,
+        notes: Vec::new(),
+    })
 }
 
 /// Arguments of `wav2vec2_model`.

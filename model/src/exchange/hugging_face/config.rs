@@ -4,10 +4,13 @@
 //! classifiers) are not read; those that ask for something that Reprise doesn't compute are refused.
 
 use reprise_spec::network::{FrontEnd, FrontEndNorm, LayerNormPlacement, LinearProjection, Network, WaveFrontEnd};
+use reprise_spec::stage::PretrainTargets;
+use reprise_spec::strategy::Quantiser;
+use reprise_spec::training::{CosineHead, Head, PredictAt};
 use serde_json::{Map, Value, json};
 
 use crate::exchange::keys::Keys;
-use crate::exchange::{architecture, symbols};
+use crate::exchange::{architecture, contrastive, symbols};
 use crate::failure::StageError;
 use crate::model_folder::{About, Family, Output};
 use crate::vocabulary::Vocabulary;
@@ -63,6 +66,29 @@ pub fn read(keys: &Keys, family: Family) -> Result<Network, StageError> {
     dropout.input = keys.fraction("feat_proj_dropout", 0.0)?;
     architecture::check_encoder(keys, "num_attention_heads", "num_conv_pos_embedding_groups", &network)?;
     Ok(network)
+}
+
+/// What stands above the encoder of a `Wav2Vec2ForPreTraining`. The config doesn't say how the temperature of the Gumbel softmax falls.
+pub fn pretraining(keys: &Keys) -> Result<Output, StageError> {
+    let quantiser = Quantiser {
+        groups: keys.count("num_codevector_groups", Some(2))?,
+        entries: keys.count("num_codevectors_per_group", Some(320))?,
+        dimension: keys.count("codevector_dim", Some(256))?,
+        dropout: keys.fraction("feat_quantizer_dropout", 0.0)?,
+        negatives: keys.count("num_negatives", Some(100))?,
+        diversity: keys.number("diversity_loss_weight", 0.1, "a number of 0 or more")?,
+        ..Quantiser::default()
+    };
+    if !quantiser.dimension.get().is_multiple_of(quantiser.groups.get()) {
+        return Err(keys.wrong("codevector_dim", "a multiple of `num_codevector_groups`"));
+    }
+    let head = CosineHead {
+        dimension: keys.count("proj_codevector_dim", Some(256))?,
+        temperature: keys.number("contrastive_logits_temperature", 0.1, "a number above 0")?,
+        ..CosineHead::default()
+    };
+    let targets = PretrainTargets::Quantiser(quantiser);
+    Ok(Output::Pretrained { targets, head: Head::Cosine(head), predict_at: PredictAt::Output })
 }
 
 /// The front-end of a network that `transformers` has.
@@ -133,6 +159,21 @@ pub fn write(about: &About, wave: &WaveFrontEnd, vocabulary: Option<&Vocabulary>
         config.insert("feat_proj_layer_norm".into(), json!(projection.layer_norm));
         config.insert("conv_pos_batch_norm".into(), json!(false));
     }
+    if let Some((_, quantiser, head)) = contrastive(&about.network, &about.output) {
+        config.extend(
+            [
+                ("num_codevector_groups", json!(quantiser.groups)),
+                ("num_codevectors_per_group", json!(quantiser.entries)),
+                ("codevector_dim", json!(quantiser.dimension)),
+                ("feat_quantizer_dropout", json!(quantiser.dropout)),
+                ("num_negatives", json!(quantiser.negatives)),
+                ("diversity_loss_weight", json!(quantiser.diversity)),
+                ("proj_codevector_dim", json!(head.dimension)),
+                ("contrastive_logits_temperature", json!(head.temperature)),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+    }
     if let Some(vocabulary) = vocabulary {
         config.insert("vocab_size".into(), json!(vocabulary.size()));
         config.extend(symbols::roles(vocabulary).map(|(key, value)| (key.to_owned(), value)));
@@ -147,11 +188,12 @@ pub fn family(about: &About) -> &'static str {
 
 /// The class that has such parameters.
 pub fn class(about: &About) -> &'static str {
-    let ctc = matches!(about.output, Output::Characters { .. });
-    match (about.family, ctc) {
-        (Family::Hubert, false) => "HubertModel",
-        (Family::Hubert, true) => "HubertForCTC",
-        (Family::Wav2vec2, false) => "Wav2Vec2Model",
-        (Family::Wav2vec2, true) => "Wav2Vec2ForCTC",
+    let quantises = contrastive(&about.network, &about.output).is_some();
+    match (about.family, &about.output) {
+        (Family::Hubert, Output::Characters { .. }) => "HubertForCTC",
+        (Family::Hubert, _) => "HubertModel",
+        (Family::Wav2vec2, Output::Characters { .. }) => "Wav2Vec2ForCTC",
+        (Family::Wav2vec2, _) if quantises => "Wav2Vec2ForPreTraining",
+        (Family::Wav2vec2, _) => "Wav2Vec2Model",
     }
 }

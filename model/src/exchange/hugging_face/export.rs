@@ -10,16 +10,17 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::{CONFIG, PREPROCESSOR, WEIGHTS, config};
-use crate::ctc::CtcModel;
 use crate::exchange::files::NewFolder;
-use crate::exchange::{WEIGHT_NORM, symbols};
+use crate::exchange::{WEIGHT_NORM, contrastive, register, symbols};
 use crate::failure::StageError;
-use crate::hubert::Hubert;
 use crate::model_folder::{self, About, CTC_HEAD, CTC_PREFIX, MASK_EMBEDDING, Output};
 use crate::recogniser::VOCABULARY;
 use crate::report::Reporter;
 use crate::tensors;
 use crate::vocabulary::Vocabulary;
+
+/// Before the names of parameters that stand beside the encoder's.
+const HEADS: [&str; 4] = [CTC_HEAD, "quantizer.", "project_hid.", "project_q."];
 
 /// Writes the model in `from` as a folder for `transformers`. Returns the number of parameters.
 ///
@@ -32,15 +33,15 @@ pub fn export(from: &Path, to: &Path, report: &mut Reporter) -> Result<Vec<Score
     let wave = config::representable(&about)?;
     let vocabulary = match about.output {
         Output::Characters { .. } => Some(Vocabulary::read(&from.join(VOCABULARY))?),
-        Output::Pretrained { .. } => {
+        Output::Pretrained { .. } if contrastive(&about.network, &about.output).is_none() => {
             report.say(Level::Info, "left out: the head of pretraining, which transformers has no place for");
             None
         }
-        Output::Backbone => None,
+        Output::Pretrained { .. } | Output::Backbone => None,
     };
     let folder = NewFolder::create(to)?;
     report.check_stop()?;
-    let parameters = parameters(from, &about, vocabulary.as_ref())?;
+    let parameters = parameters(from, &about)?;
     let numbers: usize = parameters.values().map(Tensor::numel).sum();
     report.check_stop()?;
     let metadata = ("format", "pt".to_owned());
@@ -58,27 +59,16 @@ pub fn export(from: &Path, to: &Path, report: &mut Reporter) -> Result<Vec<Score
 }
 
 /// Every parameter under its name there.
-fn parameters(
-    from: &Path,
-    about: &About,
-    vocabulary: Option<&Vocabulary>,
-) -> Result<BTreeMap<String, Tensor>, StageError> {
+fn parameters(from: &Path, about: &About) -> Result<BTreeMap<String, Tensor>, StageError> {
     let store = VarStore::new(Device::Cpu);
-    let prefix = match vocabulary {
-        Some(vocabulary) => {
-            drop(CtcModel::new(&store.root(), &about.network, vocabulary.size(), 0.0));
-            CTC_PREFIX
-        }
-        None => {
-            drop(Hubert::new(&store.root(), &about.network));
-            ""
-        }
-    };
+    register(&store, &about.network, &about.output);
     model_folder::load_into(from, &store)?;
-    let outer = if vocabulary.is_some() { format!("{}.", config::family(about)) } else { String::new() };
+    let headless = matches!(config::class(about), "HubertModel" | "Wav2Vec2Model");
+    let outer = if headless { String::new() } else { format!("{}.", config::family(about)) };
     let mut parameters = BTreeMap::new();
     for (ours, tensor) in store.variables() {
-        let encoder = ours.strip_prefix(prefix).filter(|_| !ours.starts_with(CTC_HEAD));
+        let head = HEADS.iter().any(|head| ours.starts_with(head));
+        let encoder = (!head).then(|| ours.strip_prefix(CTC_PREFIX).unwrap_or(&ours));
         if encoder == Some(MASK_EMBEDDING) && !about.mask_embedding {
             continue;
         }
