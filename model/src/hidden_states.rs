@@ -98,9 +98,8 @@ mod tests {
             settings.hierarchy = hierarchy;
             let store = VarStore::new(Device::Cpu);
             let network = Hubert::new(&store.root(), &settings);
-            let states: Vec<State> = (0..=settings.encoder.layers.get())
-                .map(|layer| State { layer, after_final_norm: false })
-                .collect();
+            let states: Vec<State> =
+                (0..=settings.encoder.layers.get()).map(|layer| State { layer, after_final_norm: false }).collect();
             let hidden = HiddenStates { settings: settings.clone(), network, states, device: Device::Cpu };
             for samples in [0, 399, 400, 719, 720, 1_040, 1_600_079, 1_600_080, 1_650_000] {
                 let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();

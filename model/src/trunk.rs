@@ -84,25 +84,27 @@ mod tests {
         let sampling = (any::<bool>(), prop::sample::select(vec![1, 3, 7]));
         let layers = prop::collection::vec(1usize..3, 5);
         let ratios = prop::collection::vec(1usize..4, 0..3);
-        (sampling, layers, ratios, any::<bool>(), any::<bool>()).prop_map(|((plain, kernel), layers, ratios, pre, relative)| {
-            let mut network = Network::default();
-            let layers = layers[..2 * ratios.len() + 1].to_vec();
-            let encoder = &mut network.encoder;
-            (encoder.layers, encoder.width, encoder.heads) = (count(layers.iter().sum()), count(8), count(2));
-            (encoder.feed_forward, encoder.positional.groups) = (count(6), count(2));
-            encoder.norm = if pre { LayerNormPlacement::Pre } else { LayerNormPlacement::Post };
-            encoder.relative_positions =
-                relative.then(|| RelativePositions { buckets: count(8), max_distance: count(9) });
-            network.hierarchy = (!ratios.is_empty()).then(|| HierarchySettings {
-                layers: layers.into_iter().map(count).collect(),
-                ratios: ratios.into_iter().map(count).collect(),
-                sampling: Sampling {
-                    form: if plain { SamplingForm::Plain } else { SamplingForm::Residual },
-                    kernel: count(kernel),
-                },
-            });
-            network
-        })
+        (sampling, layers, ratios, any::<bool>(), any::<bool>()).prop_map(
+            |((plain, kernel), layers, ratios, pre, relative)| {
+                let mut network = Network::default();
+                let layers = layers[..2 * ratios.len() + 1].to_vec();
+                let encoder = &mut network.encoder;
+                (encoder.layers, encoder.width, encoder.heads) = (count(layers.iter().sum()), count(8), count(2));
+                (encoder.feed_forward, encoder.positional.groups) = (count(6), count(2));
+                encoder.norm = if pre { LayerNormPlacement::Pre } else { LayerNormPlacement::Post };
+                encoder.relative_positions =
+                    relative.then(|| RelativePositions { buckets: count(8), max_distance: count(9) });
+                network.hierarchy = (!ratios.is_empty()).then(|| HierarchySettings {
+                    layers: layers.into_iter().map(count).collect(),
+                    ratios: ratios.into_iter().map(count).collect(),
+                    sampling: Sampling {
+                        form: if plain { SamplingForm::Plain } else { SamplingForm::Residual },
+                        kernel: count(kernel),
+                    },
+                });
+                network
+            },
+        )
     }
 
     fn trunk(network: &Network) -> (VarStore, Trunk) {
@@ -127,7 +129,7 @@ mod tests {
                 let states = trunk.states(&x_btd, padding_bt, Mode::Evaluate, trunk.depth());
                 prop_assert_eq!(states.len(), network.encoder.layers.get() as usize + 1);
                 for (layer, state) in states.iter().enumerate() {
-                    let ratio = (network.layer_stride(layer as u32) / network.frame_stride()) as u64;
+                    let ratio = network.layer_stride(layer as u32) / network.frame_stride();
                     prop_assert_eq!(state.size(), [2, (frames as u64).div_ceil(ratio) as i64, 8]);
                     prop_assert!(state.isfinite().all().int64_value(&[]) == 1);
                 }
@@ -151,7 +153,8 @@ mod tests {
         let layers = [1, 2, 1].map(count).to_vec();
         network.hierarchy = Some(HierarchySettings { layers, ..HierarchySettings::default() });
         let x_btd = Tensor::ones([1, 9, 8], (Kind::Float, Device::Cpu));
-        let names = ["encoders.0.layers.0", "middle_encoder.layers.0", "middle_encoder.layers.1", "decoders.0.layers.0"];
+        let names =
+            ["encoders.0.layers.0", "middle_encoder.layers.0", "middle_encoder.layers.1", "decoders.0.layers.0"];
         for (left_out, name) in names.into_iter().enumerate() {
             let (store, trunk) = trunk(&network);
             let skipped: Vec<bool> = (0..4).map(|layer| layer == left_out).collect();

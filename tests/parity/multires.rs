@@ -54,12 +54,7 @@ fn cases() -> Vec<(&'static str, Vec<u32>, Value, Value)> {
             json!("output"),
         ),
         ("layers-post", vec![3], json!({}), json!({ "layers": [1, 3] })),
-        (
-            "layers-pre",
-            vec![3],
-            json!({ "norm": "pre", "relative-positions": relative }),
-            json!({ "layers": [2, 3] }),
-        ),
+        ("layers-pre", vec![3], json!({ "norm": "pre", "relative-positions": relative }), json!({ "layers": [2, 3] })),
     ]
 }
 
@@ -222,7 +217,10 @@ fn losses_their_normaliser_and_gradients_agree() {
             theirs -= 1;
             let scale = gradient.abs().max().double_value(&[]);
             let off = worst(&tensor.grad(), gradient);
-            assert!(off <= 1e-4 * scale + 1e-7, "{name}: gradient of {parameter} is off by {off}, its largest is {scale}");
+            assert!(
+                off <= 1e-4 * scale + 1e-7,
+                "{name}: gradient of {parameter} is off by {off}, its largest is {scale}"
+            );
             largest = largest.max(off / scale);
         }
         assert_eq!(theirs, 0, "{name}: gradients of parameters that we don't have");

@@ -30,7 +30,11 @@ impl RelativePositions {
     /// What frame t adds to its logit for frame u: 1 × H × T × T.
     pub fn bias(&self, frames: i64) -> Tensor {
         let buckets_tt = buckets(frames, self.table_nh.size()[0], self.max_distance, self.table_nh.device());
-        self.table_nh.index_select(0, &buckets_tt.flatten(0, 1)).view([frames, frames, -1]).permute([2, 0, 1]).unsqueeze(0)
+        self.table_nh
+            .index_select(0, &buckets_tt.flatten(0, 1))
+            .view([frames, frames, -1])
+            .permute([2, 0, 1])
+            .unsqueeze(0)
     }
 }
 
@@ -41,9 +45,25 @@ fn buckets(frames: i64, count: i64, max_distance: i64, device: Device) -> Tensor
     let ahead_tt = places.unsqueeze(0) - places.unsqueeze(1);
     let (half, exact) = (count / 2, count / 4);
     let distance_tt = ahead_tt.abs();
-    let octaves = (max_distance as f64 / exact as f64).ln();
+    let range = (max_distance as f64 / exact as f64).ln();
     // Single precision and truncation as the reference, or distances at the edge of a bucket could fall into its neighbour.
-    let wide_tt = (distance_tt.to_kind(Kind::Float) / exact as f64).log() / octaves * (half - exact) as f64;
+    let wide_tt = (distance_tt.to_kind(Kind::Float) / exact as f64).log() / range * (half - exact) as f64;
     let wide_tt = (wide_tt.clamp_min(0.0).to_kind(Kind::Int64) + exact).clamp_max(half - 1);
     distance_tt.where_self(&distance_tt.lt(exact), &wide_tt) + ahead_tt.gt(0).to_kind(Kind::Int64) * half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of T5's formula, one distance at a time, in PyTorch's single precision (`bucket` in tests/fixtures/generate/multires.py).
+    #[test]
+    fn distances_fall_into_their_buckets() {
+        let buckets_tt = buckets(1_201, 320, 800, Device::Cpu);
+        let distances = [0, 1, 79, 80, 82, 83, 100, 253, 400, 789, 799, 800, 1_200];
+        let ahead = distances.map(|distance| buckets_tt.int64_value(&[0, distance]));
+        assert_eq!(ahead, [0, 161, 239, 240, 240, 241, 247, 280, 295, 319, 319, 319, 319]);
+        let behind = distances.map(|distance| buckets_tt.int64_value(&[distance, 0]));
+        assert_eq!(behind, [0, 1, 79, 80, 80, 81, 87, 120, 135, 159, 159, 159, 159]);
+    }
 }
