@@ -296,7 +296,7 @@ impl Default for Encoder {
     }
 }
 
-/// Whose initial weights (hubert.md sections 1.4 and 7.2). Embeddings of masks and units are U(0, 1) and norms 1 and 0 in both.
+/// Whose initial weights (hubert.md sections 1.4 and 7.2). Embeddings of masks and of predicted units are U(0, 1) and norms 1 and 0 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialisation {
