@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::place::{Place, TINY};
 
 /// The trainer that the process `parent` has started, if it has started one.
-fn trainer_of(parent: u32) -> Option<i32> {
+pub fn trainer_of(parent: u32) -> Option<i32> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
@@ -19,7 +19,7 @@ fn trainer_of(parent: u32) -> Option<i32> {
     })
 }
 
-fn signal(name: &str, pid: i32) {
+pub fn signal(name: &str, pid: i32) {
     let ended = std::process::Command::new("/bin/kill")
         .args([format!("-{name}"), pid.to_string()])
         .status()

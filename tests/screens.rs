@@ -6,7 +6,7 @@ use crate::place::{Place, checkout};
 fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
-    for verb in ["validate", "schema", "plan", "run", "list", "show", "data", "doctor"] {
+    for verb in ["validate", "schema", "plan", "run", "list", "show", "extract", "units", "data", "doctor"] {
         let said = place.reprise(&[verb, "--help"]);
         assert_eq!(said.code, Some(0));
         all += &format!("\n──── {verb} ────\n{}", said.out);

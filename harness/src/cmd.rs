@@ -9,16 +9,19 @@ use crate::exit::{Exit, Failure};
 pub mod data;
 pub mod doctor;
 pub mod export;
+pub mod extract;
 pub mod import;
 pub mod list;
 pub mod load;
 pub mod model;
+pub mod on_audio;
 pub mod plan;
 pub mod print;
 pub mod progress;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod units;
 pub mod validate;
 
 /// Run speech pretraining experiments so that somebody else can run them again
@@ -63,6 +66,8 @@ pub enum Verb {
     Run(run::Args),
     List(list::Args),
     Show(show::Args),
+    Extract(extract::Args),
+    Units(units::Args),
     Data(data::Args),
     Import(import::Args),
     Export(export::Args),
@@ -81,6 +86,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Show(args) => show::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
+        Verb::Extract(args) => extract::run(args, &places),
+        Verb::Units(args) => units::run(args, &places),
         Verb::Data(args) => data::run(args, &places),
         Verb::Doctor(args) => doctor::run(args, &places),
     }

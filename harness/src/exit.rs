@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use reprise_spec::problem::SpecErrors;
 use serde_json::json;
 
+use crate::audio::AudioListError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
+use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
 use crate::store::StoreError;
@@ -78,7 +80,7 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError);
+user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, NameError, AudioListError);
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

@@ -4,11 +4,13 @@
 //! - [`plan`] turns an experiment into a graph of stages with their keys. It is pure: no disk, no clock.
 //! - [`execute`] walks one seed's stages: reuse what the [`store`] has, else take the [`lease`], start the trainer, and keep what it gave
 //!   under its [`digest`].
+//! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
 //! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
 //! folder with a manifest is whole, and one without is not an output.
 
+pub mod audio;
 pub mod cmd;
 pub mod data;
 pub mod digest;
@@ -17,6 +19,7 @@ pub mod execute;
 pub mod exit;
 pub mod interrupt;
 pub mod lease;
+pub mod named;
 pub mod outlook;
 pub mod plan;
 pub mod project;

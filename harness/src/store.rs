@@ -183,6 +183,18 @@ impl Store {
         outputs
     }
 
+    /// The whole outputs whose digest, or whose stage's key, starts with these hex digits, sorted by digest.
+    pub fn outputs_named(&self, digits: &str) -> Vec<StoredOutput> {
+        let keys = fs::read_dir(self.root.join("stages")).into_iter().flatten().flatten();
+        let keys = keys.filter_map(|entry| entry.file_name().to_str()?.parse::<StageKey>().ok());
+        let named = |output: &StoredOutput| {
+            output.manifest.key.hex().starts_with(digits) || output.manifest.digest.hex().starts_with(digits)
+        };
+        let mut outputs: Vec<StoredOutput> = keys.flat_map(|key| self.outputs(&key)).filter(named).collect();
+        outputs.sort_by_key(|output| output.manifest.digest);
+        outputs
+    }
+
     /// One output under a key, if it is whole.
     pub fn output(&self, key: &StageKey, digest: &OutputDigest) -> Option<StoredOutput> {
         self.outputs(key).into_iter().find(|output| output.manifest.digest == *digest)

@@ -81,7 +81,7 @@ impl<T: Element> Writer<T> {
         }
         let rows = self.written.checked_div(columns).unwrap_or(0);
         let shape = self.columns.map_or(format!("({rows},)"), |columns| format!("({rows}, {columns})"));
-        let header = header(T::DESCR, &shape);
+        let header = header::<T>(&shape);
         let mut close = || {
             self.file.seek(SeekFrom::Start(0))?;
             self.file.write_all(&header)?;
@@ -93,8 +93,9 @@ impl<T: Element> Writer<T> {
     }
 }
 
-/// A header of [`HEADER`] bytes.
-fn header(descr: &str, shape: &str) -> Vec<u8> {
+/// The header of an array, `shape` as Python writes it; the data follow it row after row.
+pub fn header<T: Element>(shape: &str) -> Vec<u8> {
+    let descr = T::DESCR;
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&((HEADER - 10) as u16).to_le_bytes());
     bytes.extend_from_slice(format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}").as_bytes());

@@ -152,7 +152,7 @@ pub fn whole(layer: &HiddenStates, wave: Vec<f32>) -> Result<Tensor, StageError>
 
 /// What of stored features is clustered.
 #[derive(Clone, Copy, Debug)]
-enum View {
+pub enum View {
     Whole,
     /// A third of the MFCC, neighbouring frames side by side (HuBERT section IV.D: splice 3 makes 39 dimensions of 13).
     Subspace {
@@ -163,7 +163,7 @@ enum View {
 
 impl View {
     /// T × D to T × D′. Neighbours stand from the earliest to the latest; beyond the edges the outermost frame is repeated.
-    fn of(self, frames_td: &Tensor) -> Tensor {
+    pub fn of(self, frames_td: &Tensor) -> Tensor {
         let Self::Subspace { order, splice } = self else { return frames_td.shallow_clone() };
         let (frames, columns) = frames_td.size2().expect("features are T × D");
         let third_td = frames_td.narrow(1, i64::from(order.get()) * columns / 3, columns / 3);

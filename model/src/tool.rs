@@ -7,6 +7,12 @@ use crate::exchange::{fairseq, hugging_face, torchaudio};
 use crate::failure::StageError;
 use crate::report::Reporter;
 
+pub mod extract;
+pub mod label;
+pub mod ledger;
+pub mod states;
+pub mod waves;
+
 /// What a tool works with.
 pub struct ToolWork {
     pub request: ToolRequest,
@@ -16,11 +22,12 @@ pub struct ToolWork {
 
 /// Does what the request asks for and returns the numbers that it found.
 pub fn execute(work: &mut ToolWork) -> Result<Vec<Score>, StageError> {
-    let report = &mut work.report;
     match work.request.tool.clone() {
-        Tool::ImportHf(exchange) => hugging_face::open(&exchange.from)?.adopt(&exchange.to, report),
-        Tool::ImportTorchaudio(exchange) => torchaudio::open(&exchange.from)?.adopt(&exchange.to, report),
-        Tool::ImportFairseq(exchange) => fairseq::open(&exchange.from)?.adopt(&exchange.to, report),
-        Tool::ExportHf(exchange) => hugging_face::export(&exchange.from, &exchange.to, report),
+        Tool::ImportHf(exchange) => hugging_face::open(&exchange.from)?.adopt(&exchange.to, &mut work.report),
+        Tool::ImportTorchaudio(exchange) => torchaudio::open(&exchange.from)?.adopt(&exchange.to, &mut work.report),
+        Tool::ImportFairseq(exchange) => fairseq::open(&exchange.from)?.adopt(&exchange.to, &mut work.report),
+        Tool::ExportHf(exchange) => hugging_face::export(&exchange.from, &exchange.to, &mut work.report),
+        Tool::Extract(settings) => extract::run(&settings, work),
+        Tool::Label(settings) => label::run(&settings, work),
     }
 }

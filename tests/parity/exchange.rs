@@ -13,6 +13,7 @@ use reprise_model::model_folder::{self, About, Family, Output};
 use reprise_model::recogniser::{Recogniser, VOCABULARY};
 use reprise_model::report::Reporter;
 use reprise_model::tensors;
+use reprise_spec::extraction::{Layers, Numbering};
 use reprise_spec::network::{FrontEnd, LinearProjection, Network};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -86,6 +87,25 @@ fn folders_of_transformers_compute_the_same_here() {
         import_hf(name, &folder);
         computes_the_same(&folder, &fixture::arrays(&format!("hugging-face/{name}/expected.npz")));
         assert_eq!(folder.join(VOCABULARY).exists(), ctc);
+    }
+}
+
+/// hubert.md section 7.2: the last hidden state of a pre-norm network is the one after its final norm.
+#[test]
+fn layers_in_their_numbering_are_their_hidden_states() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, _) in FOLDERS {
+        let folder = dir.path().join(name);
+        import_hf(name, &folder);
+        let arrays = fixture::arrays(&format!("hugging-face/{name}/expected.npz"));
+        let (_store, hubert, about) = model_folder::load(&folder, Device::Cpu).unwrap();
+        let states = Numbering::HuggingFace.states(&Layers::All, &about.network).unwrap();
+        let found = tch::no_grad(|| hubert.states(&arrays["wave"], &states));
+        assert_eq!(found.len(), hubert.depth() + 1);
+        assert!(worst(&found[hubert.depth()], &arrays["output"]) < TOLERANCE, "{name}");
+        for (layer, state) in found.iter().enumerate().take(hubert.depth()) {
+            assert!(worst(state, &arrays[&format!("hidden.{layer}")]) < TOLERANCE, "{name}, layer {layer}");
+        }
     }
 }
 

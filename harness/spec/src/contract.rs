@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::extraction::{Extract, Label};
 use crate::identity::{OutputDigest, StageKey};
 use crate::stage::{Role, Stage};
 
@@ -65,6 +66,10 @@ pub enum Tool {
     ImportFairseq(Exchange),
     /// A model folder to a folder of `transformers`.
     ExportHf(Exchange),
+    /// Computes hidden states of audio files.
+    Extract(Extract),
+    /// Labels audio files with a codebook.
+    Label(Label),
 }
 
 /// A model and where it goes in another form.

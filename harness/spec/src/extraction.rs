@@ -14,26 +14,55 @@ use crate::network::{LayerNormPlacement, Network};
 pub struct AudioFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// What it is called in the output: a relative path with `/` between its parts, none of them `.` or `..`, unique in the list without
-    /// its extension.
-    pub name: String,
+    /// Unique in the list, also without its extension.
+    pub name: AudioName,
     /// Samples that a list says it has.
     pub samples: Option<u64>,
 }
 
-impl AudioFile {
+/// What an audio file is called in the output: a relative path that leads nowhere but down, with `/` between its parts and no character
+/// that would break a line of a table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AudioName(String);
+
+impl AudioName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The name without the extension of its last part.
     pub fn stem(&self) -> &str {
-        stem(&self.name)
+        let last = self.0.rfind('/').map_or(0, |slash| slash + 1);
+        match self.0[last..].rfind('.') {
+            Some(dot) if dot > 0 => &self.0[..last + dot],
+            _ => &self.0,
+        }
     }
 }
 
-/// A relative path without the extension of its last part.
-pub fn stem(name: &str) -> &str {
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name[last..].rfind('.') {
-        Some(dot) if dot > 0 => &name[..last + dot],
-        _ => name,
+impl TryFrom<String> for AudioName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let bad_part = |part: &str| matches!(part, "" | "." | "..");
+        match name.chars().any(|c| c.is_control() || c == '\\') {
+            true => Err(format!("{name:?} holds a control character or a backslash")),
+            false if name.split('/').any(bad_part) => Err(format!("{name:?} is not a path below a folder")),
+            false => Ok(Self(name)),
+        }
+    }
+}
+
+impl From<AudioName> for String {
+    fn from(name: AudioName) -> String {
+        name.0
+    }
+}
+
+impl std::fmt::Display for AudioName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -80,6 +109,8 @@ pub struct Label {
 pub struct AudioInput {
     /// A file of [`AudioFile`]s.
     pub list: PathBuf,
+    /// How many it lists.
+    pub files: u64,
     pub conversion: Conversion,
     pub unreadable: Unreadable,
 }
@@ -262,7 +293,18 @@ mod tests {
 
     #[test]
     fn a_stem_keeps_folders_and_loses_one_extension() {
+        let stem = |name: &str| AudioName::try_from(name.to_owned()).unwrap().stem().to_owned();
         let all = ["a.flac", "a/b.c/d.wav", "a/b.c/d", ".a", "a/.b", "a.b.c"].map(stem);
         assert_eq!(all, ["a", "a/b.c/d", "a/b.c/d", ".a", "a/.b", "a.b"]);
+    }
+
+    #[test]
+    fn names_lead_nowhere_but_down() {
+        for name in ["", "/a", "a//b", "a/", "../a", "a/../../b", "./a", "a/.", "a\tb", "a\nb", "a\\b", "\u{7f}"] {
+            assert!(AudioName::try_from(name.to_owned()).is_err(), "{name:?}");
+        }
+        for name in ["a", "..a/b..", "a b/é.flac", "a/.b"] {
+            assert!(AudioName::try_from(name.to_owned()).is_ok(), "{name:?}");
+        }
     }
 }

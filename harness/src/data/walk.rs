@@ -15,13 +15,21 @@ pub fn utterances(name: &Name, root: &Path, split: &SplitName, transcribed: bool
         let (name, split) = (name.clone(), split.clone());
         return Err(DataError::NoSplit { name, split, folder, help: siblings(root) });
     }
-    let is_audio = |file: &str| file.ends_with(".flac") || file.ends_with(".wav");
     let wanted = |file: &str| is_audio(file) || (transcribed && file.ends_with(".trans.txt"));
     let paths = below(root, split.as_str(), &wanted)?;
     if !paths.iter().any(|path| is_audio(path)) {
         return Err(DataError::Empty { name: name.clone(), split: split.clone(), folder });
     }
     Ok(paths)
+}
+
+fn is_audio(file: &str) -> bool {
+    file.ends_with(".flac") || file.ends_with(".wav")
+}
+
+/// The audio files below a folder, whatever its layout: paths relative to it, sorted by their bytes.
+pub fn audio(root: &Path) -> Result<Vec<String>, DataError> {
+    below(root, "", &is_audio)
 }
 
 /// Word and phone times: `alignments/<split>.phones.tsv` and `.words.tsv`, else `alignments/textgrid/<split>/*.TextGrid`.
@@ -87,7 +95,7 @@ fn descend(
         if name.starts_with('.') {
             continue;
         }
-        let below = format!("{folder}/{name}");
+        let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let kind = entry.file_type().map_err(unreadable(&entry.path()))?;
         let is_folder = if kind.is_symlink() { entry.path().is_dir() } else { kind.is_dir() };
         if is_folder {

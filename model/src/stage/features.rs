@@ -76,12 +76,29 @@ fn features(
     utterance: &Utterance,
     device: Device,
 ) -> Result<Vec<f32>, StageError> {
-    let wave_bs = Tensor::f_from_slice(&corpus.wave(utterance)?)?.f_to_device(device)?.unsqueeze(0);
-    let features_btd = tch::no_grad(|| extractor.forward(&wave_bs)).to_device(Device::Cpu);
-    let features: Vec<f32> = Vec::try_from(features_btd.to_kind(Kind::Float).reshape([-1]))?;
+    let features = numbers(extractor, &corpus.wave(utterance)?, device)?;
     if let Some(at) = features.iter().position(|number| !number.is_finite()) {
         let frame = at / extractor.dimensions();
         return Err(StageError::Failed(format!("frame {frame} of {} is not finite", utterance.id)));
     }
     Ok(features)
+}
+
+fn numbers(extractor: &Extractor, wave: &[f32], device: Device) -> Result<Vec<f32>, StageError> {
+    let wave_bs = Tensor::f_from_slice(wave)?.f_to_device(device)?.unsqueeze(0);
+    let features_btd = tch::no_grad(|| extractor.forward(&wave_bs)).to_device(Device::Cpu);
+    Ok(Vec::try_from(features_btd.to_kind(Kind::Float).reshape([-1]))?)
+}
+
+/// The features of a wave, T × D on the CPU, to the bit what the stage stores: computed on one thread.
+pub fn of_wave(extractor: &mut Extractor, wave: &[f32], device: Device) -> Result<Tensor, StageError> {
+    let dimensions = extractor.dimensions() as i64;
+    let features = std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            tch::set_num_threads(1);
+            numbers(extractor, wave, device)
+        });
+        worker.join().unwrap_or_else(|_| Err(StageError::Failed("a thread that computed features panicked".into())))
+    })?;
+    Ok(Tensor::f_from_slice(&features)?.f_view([-1, dimensions])?)
 }
