@@ -6,8 +6,11 @@ use crate::place::{Place, checkout};
 fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
-    for verb in ["validate", "schema", "plan", "run", "list", "show", "extract", "units", "data", "doctor"] {
-        let said = place.reprise(&[verb, "--help"]);
+    let verbs =
+        ["validate", "schema", "plan", "run", "list", "show", "extract", "units", "data", "import", "export", "doctor"];
+    let forms = ["import hf", "import torchaudio", "import fairseq", "export hf"];
+    for verb in verbs.into_iter().chain(forms) {
+        let said = place.reprise(&verb.split(' ').chain(["--help"]).collect::<Vec<_>>());
         assert_eq!(said.code, Some(0));
         all += &format!("\n──── {verb} ────\n{}", said.out);
     }

@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum To {
-    /// A folder that Hugging Face transformers loads: HubertModel, HubertForCTC, Wav2Vec2Model or Wav2Vec2ForCTC
+    /// A folder that Hugging Face transformers loads: HuBERT or Wav2Vec2, with what is above it
     Hf {
         /// A model folder, or a run's id or its beginning
         model: String,
