@@ -138,6 +138,51 @@ fn a_killed_harness_takes_its_trainer_with_it() {
     }
 }
 
+#[test]
+fn resume_continues_a_killed_run_to_the_same_bits_whatever_the_file_says_by_now() {
+    let place = Place::with_corpus();
+    let said = place.reprise(&["resume"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("nothing to resume"), "{}", said.err);
+
+    place.write("long.yaml", &long());
+    let (code, err) = end_during(&place, "long.yaml", "pretrain iteration 2", "KILL", false);
+    assert_eq!(code, None, "{err}");
+    place.write("long.yaml", "this is no experiment any more");
+    let record = place.json(&["resume", "--json"])[0]["record"].clone();
+    assert_eq!((&record["status"], record["attempts"].as_array().map(Vec::len)), (&"finished".into(), Some(2)));
+    let threads = |attempt: usize| record["attempts"][attempt]["means"]["threads"].clone();
+    assert_eq!(threads(1), threads(0), "as it was asked for");
+
+    place.write("long.yaml", &long());
+    let straight = place.json(&["run", "--json", "--store", "straight", "long.yaml"])[0]["record"].clone();
+    let digests = |record: &serde_json::Value| {
+        let digest = |stage: &serde_json::Value| {
+            let state = stage["state"].as_object().and_then(|state| state.values().next()).expect("a finished stage");
+            (stage["name"].clone(), state["digest"].clone())
+        };
+        record["stages"].as_array().unwrap().iter().map(digest).collect::<Vec<_>>()
+    };
+    assert_eq!(digests(&record), digests(&straight));
+
+    let said = place.reprise(&["resume", record["id"].as_str().unwrap()]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("finished: there is nothing to resume"), "{}", said.err);
+}
+
+#[test]
+fn resume_is_refused_when_the_corpus_has_changed() {
+    let place = Place::with_corpus();
+    place.write("long.yaml", &long());
+    let (code, err) = end_during(&place, "long.yaml", "features train (mfcc)", "TERM", false);
+    assert_eq!(code, Some(130), "{err}");
+    let audio = place.audio("train").remove(0);
+    fs::write(&audio, [fs::read(&audio).unwrap(), vec![0]].concat()).unwrap();
+    let said = place.reprise(&["resume"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("the corpus has changed: `corpus train`"), "{}", said.err);
+}
+
 /// Whether a process runs that was started with a request below `folder`.
 fn trainer_in(folder: &str) -> bool {
     let commands =

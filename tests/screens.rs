@@ -6,8 +6,10 @@ use crate::place::{Place, checkout};
 fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
-    let verbs =
-        ["validate", "schema", "plan", "run", "list", "show", "extract", "units", "data", "import", "export", "doctor"];
+    let verbs = [
+        "validate", "schema", "plan", "run", "resume", "list", "show", "extract", "units", "data",
+        "import", "export", "doctor",
+    ];
     let forms = ["import hf", "import torchaudio", "import fairseq", "export hf"];
     for verb in verbs.into_iter().chain(forms) {
         let said = place.reprise(&verb.split(' ').chain(["--help"]).collect::<Vec<_>>());

@@ -18,6 +18,8 @@ pub mod on_audio;
 pub mod plan;
 pub mod print;
 pub mod progress;
+pub mod recorded;
+pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod show;
@@ -64,6 +66,7 @@ pub enum Verb {
     Schema(schema::Args),
     Plan(plan::Args),
     Run(run::Args),
+    Resume(resume::Args),
     List(list::Args),
     Show(show::Args),
     Extract(extract::Args),
@@ -82,6 +85,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Schema(args) => schema::run(args),
         Verb::Plan(args) => plan::run(args, &places),
         Verb::Run(args) => run::run(args, &places),
+        Verb::Resume(args) => resume::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
         Verb::Import(args) => import::run(args),

@@ -1,38 +1,35 @@
-//! Executes the run of one seed: stage by stage, reusing what the store has and asking the trainer for the rest.
+//! Executes runs: stage by stage, reusing what the store has and asking the trainer for the rest.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use miette::Diagnostic;
 use reprise_spec::contract::{Device, Failure, Level, Score};
+use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use thiserror::Error;
 
 use crate::data::{CorpusFiles, DataError, Hasher, Hashing};
 use crate::interrupt::Interrupt;
-use crate::lease::{self, Claim, Owner, Watch};
-use crate::plan::{Edge, Node, Plan};
+use crate::lease::Owner;
+use crate::plan::{Node, Plan};
 use crate::provenance::Provenance;
-use crate::store::{Manifest, ManifestInput, RunError, RunRecord, StageState, Status, Store, StoreError, StoredOutput};
+use crate::store::{Means, Recipe, RunId, RunRecord, Store, StoreError};
 
+mod chosen;
 mod run;
+mod schedule;
 mod stage;
 mod tool;
 mod trainer;
 
 pub use tool::run_tool;
 
-use run::ActiveRun;
-use stage::{Made, Ready, Unmade};
-
-/// Between two looks at a stage that another process executes.
-const WAIT: Duration = Duration::from_millis(200);
-
-/// What to execute and where its outputs go.
+/// One run to execute, and where its outputs go.
 pub struct Job<'a> {
-    /// The name of the experiment.
-    pub experiment: &'a str,
+    /// What tells the run apart from others that are executed with it; empty for one alone.
+    pub label: String,
+    /// What the run is asked for, kept with it.
+    pub recipe: &'a Recipe,
     /// The texts that the experiment was read from, kept with the run.
     pub text: &'a str,
     pub identity: Identity,
@@ -43,6 +40,8 @@ pub struct Job<'a> {
     pub store: &'a Store,
     pub provenance: Provenance,
     pub machine: Machine,
+    /// The run to continue; without it the newest that asked for the same and ended without a result, or else a new one.
+    pub resume: Option<RunId>,
 }
 
 /// Which experiment a run is of.
@@ -52,6 +51,13 @@ pub struct Identity {
     pub variant: VariantHash,
     /// The canonical bytes that `spec` is the hash of.
     pub canonical: Vec<u8>,
+}
+
+impl Identity {
+    pub fn of(experiment: &Experiment) -> Self {
+        let canonical = experiment.meaning().to_bytes();
+        Self { spec: experiment.spec_hash(), variant: experiment.variant_hash(), canonical }
+    }
 }
 
 /// What the stages are executed with. None of it is part of an identity.
@@ -70,31 +76,43 @@ pub struct Machine {
     pub verify_data: bool,
 }
 
-/// What an observer of a run is told, in order.
+impl Machine {
+    /// What a run records of it, to be continued in the same way.
+    fn means(&self) -> Means {
+        Means { device: self.device, threads: self.threads, checkpoint_seconds: self.checkpoint_seconds }
+    }
+}
+
+/// Which stage of which run something is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The run's number among those that are executed together, and its [`Job::label`].
+    pub run: usize,
+    pub label: &'a str,
+    /// The stage's number in its run, from 1 to `total`.
+    pub number: usize,
+    pub total: usize,
+    pub name: &'a str,
+}
+
+/// What an observer is told; of each stage in order, of several stages as it comes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening<'a> {
-    /// Files of committed lists are compared with the corpus on disk.
+    /// Files of committed lists are compared with the corpus on disk. Belongs to no stage.
     Comparing(Hashing),
-    /// The stage's output is in the store. `number` counts the run's stages from 1 to `total`.
+    /// The stage's output is in the store.
     Reused {
-        number: usize,
-        total: usize,
-        name: &'a str,
         digest: OutputDigest,
     },
-    /// Another process executes the stage; told once, then the run waits.
+    /// Another process executes the stage; told once, then its result is waited for.
     Waiting {
-        number: usize,
-        total: usize,
-        name: &'a str,
         owner: Option<Owner>,
     },
-    /// The trainer was started. `attempt` is above 1 when earlier work is continued.
+    /// The trainer was started. `attempt` is above 1 when earlier work is continued; `stale` says that the store has outputs of the stage,
+    /// but made from inputs with other digests.
     Started {
-        number: usize,
-        total: usize,
-        name: &'a str,
         attempt: u32,
+        stale: bool,
     },
     Progress {
         done: u64,
@@ -112,14 +130,18 @@ pub enum Happening<'a> {
     },
     /// The stage's output was stored.
     Finished {
-        number: usize,
-        total: usize,
-        name: &'a str,
         seconds: f64,
         digest: OutputDigest,
         summary: &'a [Score],
     },
+    /// The stage ended without an output.
+    Failed,
+    /// A run ended well. Belongs to no stage.
+    Ended(&'a Outcome),
 }
+
+/// Who is told what happens, possibly by several threads, one at a time.
+pub type Observer<'o> = &'o mut (dyn FnMut(Option<Place<'_>>, Happening<'_>) + Send);
 
 /// How a run ended well.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +150,14 @@ pub enum Outcome {
     Finished(RunRecord),
     /// Everything was in the store and an earlier finished run of the same variant, seed and outputs says so: no run was made.
     Unchanged(RunRecord),
+}
+
+impl Outcome {
+    /// The record that has the results.
+    pub fn record(&self) -> &RunRecord {
+        let (Self::Finished(record) | Self::Unchanged(record)) = self;
+        record
+    }
 }
 
 /// How a run ended otherwise.
@@ -173,8 +203,11 @@ pub enum ExecuteError {
     #[diagnostic(help("give the same command again"))]
     ToolInterrupted,
     #[error("interrupted in {stage}")]
-    #[diagnostic(help("run again to continue"))]
+    #[diagnostic(help("give the same command again to continue; `reprise resume` continues a run without its file"))]
     Interrupted { run: String, stage: String },
+    #[error("run {run} is executed by another process")]
+    #[diagnostic(help("wait for it, or stop that process"))]
+    Busy { run: String },
 }
 
 impl ExecuteError {
@@ -203,193 +236,49 @@ pub fn find_trainer() -> Result<PathBuf, ExecuteError> {
     }
 }
 
-/// Executes the run of one seed and tells `observe` what happens.
+/// Executes runs, at most `at_once` stages at a time, and tells `observe` what happens.
+///
+/// A stage starts when what it reads is there, in the order of the jobs and of their plans. One that fails ends nothing but what
+/// depends on it; when the fault is not the stage's own (disk, corpus, another trainer), nothing new is started.
 ///
 /// # Errors
-/// When data or store can't be used, a stage fails, or `interrupt` asks to stop. The run is then marked so, and all that finished stays.
+/// When data or store can't be used, a stage fails, or `interrupt` asks to stop: the first in the order of jobs and plans. The runs are then
+/// marked so, and all that finished stays.
 pub fn execute(
-    job: &Job<'_>,
+    jobs: &[Job<'_>],
+    at_once: usize,
     interrupt: &Interrupt,
-    observe: &mut dyn FnMut(Happening<'_>),
-) -> Result<Outcome, ExecuteError> {
-    let nodes: Vec<(usize, &Node)> = job.plan.run(job.seed).collect();
-    let stages = keyed(job, &nodes)?;
-    if job.corpus.root.is_some() {
-        let cache = job.machine.cache.clone();
-        let mut progress = |hashing| observe(Happening::Comparing(hashing));
-        job.corpus.check(&mut Hasher::new(cache, job.machine.verify_data, &mut progress))?;
-    }
-    if let Some(record) = unchanged(job, &nodes)? {
-        for (number, stage) in (1..).zip(&record.stages) {
-            if let Some(digest) = stage.state.digest() {
-                observe(Happening::Reused { number, total: nodes.len(), name: &stage.name, digest });
-            }
-        }
-        return Ok(Outcome::Unchanged(record));
-    }
-    job.store.prepare()?;
-    let mut run = ActiveRun::open(job, &stages)?;
-    let mut chosen = Chosen::default();
-    for (position, &(index, node)) in nodes.iter().enumerate() {
-        let place = Place { number: position + 1, total: nodes.len(), name: &node.name };
-        match one_stage(job, node, &chosen, place, &mut run, interrupt, observe) {
-            Ok(output) => chosen.add(index, output),
-            Err(unmade) => return Err(end(run, position, node, unmade)),
+    observe: Observer<'_>,
+) -> Result<Vec<Outcome>, ExecuteError> {
+    let stages = jobs.iter().map(keyed).collect::<Result<Vec<_>, _>>()?;
+    let mut checked: Vec<&CorpusFiles> = Vec::new();
+    for job in jobs.iter().filter(|job| job.corpus.root.is_some()) {
+        if !checked.iter().any(|corpus| std::ptr::eq(*corpus, job.corpus)) {
+            let cache = job.machine.cache.clone();
+            let mut progress = |hashing| observe(None, Happening::Comparing(hashing));
+            job.corpus.check(&mut Hasher::new(cache, job.machine.verify_data, &mut progress))?;
+            checked.push(job.corpus);
         }
     }
-    run.end(Status::Finished, None)?;
-    Ok(Outcome::Finished(run.record))
+    schedule::run(jobs, stages, at_once, interrupt, observe)
 }
 
-/// Which of the run's stages something is about.
+/// A stage of a run: its node, the node's index in the plan, and its key.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    /// From 1.
-    number: usize,
-    total: usize,
-    name: &'a str,
+struct Keyed<'a> {
+    node: &'a Node,
+    index: usize,
+    key: StageKey,
 }
 
-/// The outputs that the run goes on with, by node of the plan.
-#[derive(Default)]
-struct Chosen(BTreeMap<usize, StoredOutput>);
-
-impl Chosen {
-    fn add(&mut self, node: usize, output: StoredOutput) {
-        self.0.insert(node, output);
-    }
-
-    /// What a stage reads with the folders it lies in, sorted by role; `None` while an input has no output.
-    fn inputs(&self, node: &Node) -> Option<Vec<(ManifestInput, PathBuf)>> {
-        let input = |edge: &Edge| {
-            let output = self.0.get(&edge.node)?;
-            let Manifest { key, digest, .. } = output.manifest;
-            Some((ManifestInput { role: edge.role.clone(), key, digest }, output.out()))
-        };
-        let mut inputs = node.inputs.iter().map(input).collect::<Option<Vec<_>>>()?;
-        inputs.sort();
-        Some(inputs)
-    }
-
-    /// What the store has for a stage that reads the chosen outputs.
-    fn stored(&self, store: &Store, node: &Node) -> Option<StoredOutput> {
-        let inputs: Vec<ManifestInput> = self.inputs(node)?.into_iter().map(|(input, _)| input).collect();
-        store.valid_output(&node.key?, &inputs)
-    }
-}
-
-/// The keys of all stages.
-fn keyed<'a>(job: &Job<'_>, nodes: &[(usize, &'a Node)]) -> Result<Vec<(&'a Node, StageKey)>, ExecuteError> {
-    let keys = nodes.iter().map(|(_, node)| node.key.map(|key| (*node, key))).collect::<Option<Vec<_>>>();
-    match keys {
-        Some(keys) => Ok(keys),
+/// The stages of a run in the order of its plan.
+fn keyed<'a>(job: &'a Job<'_>) -> Result<Vec<Keyed<'a>>, ExecuteError> {
+    let nodes = job.plan.run(job.seed);
+    match nodes.map(|(index, node)| node.key.map(|key| Keyed { node, index, key })).collect() {
+        Some(stages) => Ok(stages),
         // Only a corpus whose files are not known leaves keys open, and the files of one that is there are known.
         None => Err(job.corpus.located().map(|_| ExecuteError::Unknown).unwrap_or_else(ExecuteError::from)),
     }
-}
-
-/// An earlier finished run of the same variant and seed with the outputs that this one would choose.
-fn unchanged(job: &Job<'_>, nodes: &[(usize, &Node)]) -> Result<Option<RunRecord>, StoreError> {
-    let mut chosen = Chosen::default();
-    let mut outputs = Vec::new();
-    for (index, node) in nodes {
-        let Some(output) = chosen.stored(job.store, node) else { return Ok(None) };
-        outputs.push((output.manifest.key, Some(output.manifest.digest)));
-        chosen.add(*index, output);
-    }
-    let same = |record: &RunRecord| {
-        record.status == Status::Finished
-            && record.variant == job.identity.variant
-            && record.seed == job.seed
-            && record.stages.iter().map(|stage| (stage.key, stage.state.digest())).eq(outputs.iter().copied())
-    };
-    Ok(job.store.runs()?.into_iter().filter_map(|run| run.record.ok()).find(same))
-}
-
-/// Reuses or executes one stage, waiting for another process that executes it.
-fn one_stage(
-    job: &Job<'_>,
-    node: &Node,
-    chosen: &Chosen,
-    place: Place<'_>,
-    run: &mut ActiveRun<'_>,
-    interrupt: &Interrupt,
-    observe: &mut dyn FnMut(Happening<'_>),
-) -> Result<StoredOutput, Unmade> {
-    let Place { number, total, name } = place;
-    // Every node has settings and a key, which `keyed` made sure of, and its inputs come before it.
-    let ready = chosen.inputs(node).zip(node.stage.as_ref()).zip(node.key);
-    let ((inputs, stage), key) = ready.ok_or(ExecuteError::Unknown)?;
-    let ready = Ready { node, stage, key, inputs };
-    let folder = job.store.stage_folder(&key);
-    let (mut watch, mut told) = (Watch::default(), false);
-    let lease = loop {
-        if interrupt.count() > 0 {
-            return Err(Unmade::Interrupted);
-        }
-        // Asked for before the lease for speed, and under it because another process may have just stored it.
-        let stored = |observe: &mut dyn FnMut(Happening<'_>)| {
-            let output = chosen.stored(job.store, node)?;
-            observe(Happening::Reused { number, total, name, digest: output.manifest.digest });
-            Some(output)
-        };
-        if let Some(output) = stored(observe) {
-            run.set_stage(number - 1, StageState::Reused { digest: output.manifest.digest })?;
-            return Ok(output);
-        }
-        match lease::claim(&folder, &mut watch)? {
-            Claim::Taken(lease) => match stored(observe) {
-                Some(output) => {
-                    run.set_stage(number - 1, StageState::Reused { digest: output.manifest.digest })?;
-                    return Ok(output);
-                }
-                None => break lease,
-            },
-            Claim::Held(owner) => {
-                if !told {
-                    observe(Happening::Waiting { number, total, name, owner });
-                    told = true;
-                }
-                std::thread::sleep(WAIT);
-            }
-        }
-    };
-    let request = stage::prepare(job, &ready, &lease)?;
-    run.set_stage(number - 1, StageState::Running)?;
-    observe(Happening::Started { number, total, name, attempt: request.attempt });
-    let made = stage::execute(job, &ready, &request, lease, interrupt, observe)?;
-    let Made { digest, seconds, summary, environment } = made;
-    run.record.environment.extend(environment);
-    run.set_stage(number - 1, StageState::Executed { digest, seconds })?;
-    observe(Happening::Finished { number, total, name, seconds, digest, summary: &summary });
-    chosen.stored(job.store, node).ok_or_else(|| {
-        let reason = "the output that was just stored is not there".into();
-        StoreError::Damaged { path: folder, reason }.into()
-    })
-}
-
-/// Marks a run that ended without a result. An error in doing so doesn't hide why it ended.
-fn end(mut run: ActiveRun<'_>, position: usize, node: &Node, unmade: Unmade) -> ExecuteError {
-    let (id, stage) = (run.record.id.to_string(), node.name.clone());
-    let (state, status, error) = match unmade {
-        Unmade::Interrupted => {
-            let error = ExecuteError::Interrupted { run: id, stage: stage.clone() };
-            (StageState::Interrupted, Status::Interrupted, error)
-        }
-        Unmade::Failed { class, message, help, log } => {
-            let error = ExecuteError::Stage { run: id, stage: stage.clone(), class, message, log, help };
-            (StageState::Failed, Status::Failed, error)
-        }
-        Unmade::Error(error) => (StageState::Failed, Status::Failed, *error),
-    };
-    let note = (status == Status::Failed).then(|| RunError {
-        stage: Some(stage),
-        message: error.to_string(),
-        help: error.help().map(|help| help.to_string()),
-    });
-    run.record.stages[position].state = state;
-    let _ = run.end(status, note);
-    error
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! stages/<key>/guard              taken for a moment by whoever changes the lease below
 //! stages/<key>/work/              one attempt at a time: lease, request.json, checkpoints/, out/, metrics.log, log.txt
 //! stages/<key>/<digest12>/        a whole output: manifest.json, out/, metrics.log, log.txt, request.json
-//! runs/<id>/                      run.json, experiment.yaml, spec.canon
+//! runs/<id>/                      run.json, recipe.json, experiment.yaml, spec.canon
+//! reruns/<id>/<number>/           a run executed again: a store of its own, and verdict.json
 //! ```
 //!
 //! `work/` becomes `<digest12>/` by rename with its manifest already inside, so a folder with a manifest outside `work/` is whole. Every
@@ -23,10 +24,12 @@ use crate::project::Project;
 
 pub mod files;
 pub mod manifest;
+pub mod recipe;
 pub mod run;
 
 pub use manifest::{Manifest, ManifestFile, ManifestInput};
-pub use run::{Attempt, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
+pub use recipe::Recipe;
+pub use run::{Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
 
 /// The folder name of a store beside a project file.
 pub const FOLDER: &str = ".reprise";
@@ -167,6 +170,16 @@ impl Store {
         self.root.join("stages").join(key.hex())
     }
 
+    /// The keys below which something was made that start with these hex digits, sorted.
+    pub fn keys_from(&self, digits: &str) -> Vec<StageKey> {
+        let entries = fs::read_dir(self.root.join("stages")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut keys: Vec<StageKey> =
+            names.filter(|name| name.starts_with(digits)).filter_map(|name| name.parse().ok()).collect();
+        keys.sort();
+        keys
+    }
+
     /// The whole outputs under a key, oldest first. Folders that can't be read are left out.
     pub fn outputs(&self, key: &StageKey) -> Vec<StoredOutput> {
         let folder = self.stage_folder(key);
@@ -233,6 +246,11 @@ impl Store {
     /// The folder of a run.
     pub fn run_folder(&self, id: &RunId) -> PathBuf {
         self.root.join("runs").join(id.to_string())
+    }
+
+    /// The folder of a run's reruns, one store each.
+    pub fn reruns_folder(&self, id: &RunId) -> PathBuf {
+        self.root.join("reruns").join(id.to_string())
     }
 
     fn listed(&self, id: String) -> ListedRun {

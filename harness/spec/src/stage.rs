@@ -204,23 +204,27 @@ impl Stage {
         }
     }
 
+    /// The canonical bytes of the settings, as they enter the key.
+    pub fn canonical(&self) -> Vec<u8> {
+        match self {
+            Stage::Corpus(settings) => canon::bytes(settings),
+            Stage::Features(settings) => canon::bytes(settings),
+            Stage::Units(settings) => canon::bytes(settings),
+            Stage::Pretrain(settings) => canon::bytes(settings),
+            Stage::Finetune(settings) => canon::bytes(settings),
+            Stage::Decode(settings) => canon::bytes(settings),
+            Stage::Probe(settings) => canon::bytes(settings),
+        }
+    }
+
     /// SHA-256 over kind and version, canonical settings, roles and keys of the inputs sorted by role, and the seed where one is drawn.
     ///
     /// `seed` is `None` for stages that draw nothing ([`Stage::draws`]).
     pub fn key(&self, inputs: &[(Role, StageKey)], seed: Option<u64>) -> StageKey {
         let mut inputs = inputs.to_vec();
         inputs.sort();
-        let settings = match self {
-            Stage::Corpus(s) => canon::bytes(s),
-            Stage::Features(s) => canon::bytes(s),
-            Stage::Units(s) => canon::bytes(s),
-            Stage::Pretrain(s) => canon::bytes(s),
-            Stage::Finetune(s) => canon::bytes(s),
-            Stage::Decode(s) => canon::bytes(s),
-            Stage::Probe(s) => canon::bytes(s),
-        };
         let seed = seed.map_or(Vec::new(), |seed| seed.to_le_bytes().to_vec());
-        let mut parts: Vec<Vec<u8>> = vec![b"reprise stage 1".to_vec(), self.kind().into(), settings, seed];
+        let mut parts: Vec<Vec<u8>> = vec![b"reprise stage 1".to_vec(), self.kind().into(), self.canonical(), seed];
         for (role, key) in &inputs {
             parts.push(canon::bytes(role));
             parts.push(key.0.to_vec());

@@ -76,10 +76,21 @@ pub fn survey(
     verify: bool,
     progress: &mut dyn FnMut(Hashing),
 ) -> Result<CorpusFiles, Failure> {
+    survey_in(experiment, path, &roots(places, Some(path))?, verify, progress)
+}
+
+/// [`survey`] in these data roots.
+pub fn survey_in(
+    experiment: &Experiment,
+    path: &Path,
+    roots: &Roots,
+    verify: bool,
+    progress: &mut dyn FnMut(Hashing),
+) -> Result<CorpusFiles, Failure> {
     let mut hasher = Hasher::new(hashing::cache_folder(), verify, progress);
     let folder = path.parent().unwrap_or(Path::new(""));
     let needed = plan::splits_needed(experiment);
-    Ok(CorpusFiles::survey(&experiment.corpus, &needed, folder, &roots(places, Some(path))?, &mut hasher)?)
+    Ok(CorpusFiles::survey(&experiment.corpus, &needed, folder, roots, &mut hasher)?)
 }
 
 /// The graph of stages of all seeds.

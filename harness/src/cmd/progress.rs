@@ -1,39 +1,42 @@
 //! What a person sees while a run works: a bar on a terminal, plain lines elsewhere. All on standard error.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reprise_spec::contract::{Level, Score};
 
 use super::print;
 use crate::data::hashing::Hashing;
-use crate::execute::Happening;
+use crate::execute::{Happening, Place};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-/// Shows what happens in a run.
+/// Shows what happens in runs, or in work that belongs to none: a line for each stage at work.
 pub struct Display {
     terminal: bool,
+    bars: MultiProgress,
+    /// The stages at work, by run and number; work that belongs to no run is the first of run 0.
+    lanes: BTreeMap<(usize, usize), Lane>,
+    comparing: HashingBar,
+}
+
+/// One stage at work.
+struct Lane {
+    title: String,
     bar: Option<ProgressBar>,
-    stage: String,
-    began: Instant,
     first: Option<(u64, Instant)>,
     printed: Instant,
-    comparing: HashingBar,
 }
 
 impl Default for Display {
     fn default() -> Self {
-        let now = Instant::now();
         Self {
             terminal: std::io::stderr().is_terminal(),
-            bar: None,
-            stage: String::new(),
-            began: now,
-            first: None,
-            printed: now,
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            lanes: BTreeMap::new(),
             comparing: hashing(),
         }
     }
@@ -42,73 +45,95 @@ impl Default for Display {
 impl Display {
     /// Shows work that belongs to no run, under a name.
     pub fn of(name: &str) -> Self {
-        let mut display = Self { stage: name.to_owned(), ..Self::default() };
-        display.start_bar();
+        let mut display = Self::default();
+        display.start((0, 0), name.to_owned());
         display
     }
 
-    /// Shows one happening.
+    /// Shows a happening of work that belongs to no run.
     pub fn show(&mut self, happening: Happening<'_>) {
+        self.show_lane((0, 0), String::new(), happening);
+    }
+
+    /// Shows a happening of a stage, or of no stage.
+    pub fn show_at(&mut self, place: Option<Place<'_>>, happening: Happening<'_>) {
+        match place {
+            Some(Place { run, label, number, total, name }) => {
+                let space = if label.is_empty() { "" } else { " " };
+                self.show_lane((run, number), format!("{label}{space}[{number}/{total}] {name}"), happening);
+            }
+            None => self.show(happening),
+        }
+    }
+
+    fn show_lane(&mut self, at: (usize, usize), title: String, happening: Happening<'_>) {
         match happening {
-            Happening::Reused { number, total, name, digest } => {
-                self.say(format!("[{number}/{total}] {name}: reused output:{}", digest.short()));
+            Happening::Reused { digest } => self.say(format!("{title}: reused output:{}", digest.short())),
+            Happening::Waiting { .. } => {
+                self.say(format!("{title}: another process is executing it; waiting for its result"));
             }
-            Happening::Waiting { number, total, name, .. } => {
-                self.say(format!("[{number}/{total}] {name}: another process is executing it; waiting for its result"));
-            }
-            Happening::Started { number, total, name, attempt } => {
-                self.stage = format!("[{number}/{total}] {name}");
-                (self.began, self.first, self.printed) = (Instant::now(), None, Instant::now());
+            Happening::Started { attempt, stale } => {
+                let again = if stale { "; what is stored was made from other inputs" } else { "" };
                 if attempt > 1 {
-                    self.say(format!("{}: continuing, attempt {attempt}", self.stage));
-                } else if !self.terminal {
-                    self.say(format!("{}: started", self.stage));
+                    self.say(format!("{title}: continuing, attempt {attempt}{again}"));
+                } else if !self.terminal || stale {
+                    self.say(format!("{title}: started{again}"));
                 }
-                self.start_bar();
+                self.start(at, title);
             }
-            Happening::Progress { done, total, unit, note } => self.progress(done, total, unit, note),
+            Happening::Progress { done, total, unit, note } => self.progress(at, done, total, unit, note),
             Happening::Comparing(state) => self.comparing.show(state),
             Happening::Checkpoint { .. } => {}
             Happening::Log { level, message } => {
                 let mark = if level == Level::Warning { "warning: " } else { "" };
-                self.say(format!("{}: {mark}{message}", self.stage));
+                let title = self.lanes.get(&at).map_or(title, |lane| lane.title.clone());
+                self.say(format!("{title}: {mark}{message}"));
             }
-            Happening::Finished { number, total, name, seconds, summary, .. } => {
-                self.clear();
-                self.say(
-                    format!("[{number}/{total}] {name}: {} {}", print::duration(seconds), scores(summary))
-                        .trim_end()
-                        .to_owned(),
-                );
+            Happening::Finished { seconds, summary, .. } => {
+                self.end(at);
+                self.say(format!("{title}: {} {}", print::duration(seconds), scores(summary)).trim_end().to_owned());
             }
+            Happening::Failed => {
+                self.end(at);
+                self.say(format!("{title}: failed"));
+            }
+            Happening::Ended(_) => {}
         }
     }
 
-    /// Takes the bar away.
+    /// Takes the bars away.
     pub fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+        for at in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.end(at);
         }
     }
 
-    fn start_bar(&mut self) {
-        self.clear();
-        if self.terminal {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(
-                ProgressStyle::with_template("{prefix} {spinner} {msg}").unwrap_or(ProgressStyle::default_spinner()),
-            );
-            bar.set_prefix(self.stage.clone());
+    fn start(&mut self, at: (usize, usize), title: String) {
+        self.end(at);
+        let bar = self.terminal.then(|| {
+            let bar = self.bars.add(ProgressBar::no_length());
+            let style = ProgressStyle::with_template("{prefix} {spinner} {msg}");
+            bar.set_style(style.unwrap_or(ProgressStyle::default_spinner()));
+            bar.set_prefix(title.clone());
             bar.enable_steady_tick(Duration::from_millis(200));
-            self.bar = Some(bar);
+            bar
+        });
+        self.lanes.insert(at, Lane { title, bar, first: None, printed: Instant::now() });
+    }
+
+    fn end(&mut self, at: (usize, usize)) {
+        if let Some(bar) = self.lanes.remove(&at).and_then(|lane| lane.bar) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
         }
     }
 
-    fn progress(&mut self, done: u64, total: u64, unit: &str, note: &str) {
-        let (first, since) = *self.first.get_or_insert((done, Instant::now()));
+    fn progress(&mut self, at: (usize, usize), done: u64, total: u64, unit: &str, note: &str) {
+        let Some(lane) = self.lanes.get_mut(&at) else { return };
+        let (first, since) = *lane.first.get_or_insert((done, Instant::now()));
         let rate = (done - first.min(done)) as f64 / since.elapsed().as_secs_f64().max(1e-3);
         let left = if rate > 0.0 { print::duration((total - done.min(total)) as f64 / rate) } else { "?".into() };
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &lane.bar {
             if bar.length() != Some(total) {
                 bar.set_length(total);
                 let style =
@@ -117,21 +142,20 @@ impl Display {
             }
             bar.set_position(done);
             bar.set_message(format!("{done}/{total} {unit}, {rate:.1}/s, {left} left  {note}"));
-        } else if self.printed.elapsed() >= LINE_EVERY {
-            self.printed = Instant::now();
-            self.say(
-                format!("{}: {done}/{total} {unit}, {rate:.1}/s, {left} left  {note}", self.stage)
-                    .trim_end()
-                    .to_owned(),
-            );
+        } else if lane.printed.elapsed() >= LINE_EVERY {
+            lane.printed = Instant::now();
+            let line = format!("{}: {done}/{total} {unit}, {rate:.1}/s, {left} left  {note}", lane.title);
+            self.say(line.trim_end().to_owned());
         }
     }
 
+    /// Prints something without disturbing the bars.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.bars.suspend(print);
+    }
+
     fn say(&self, line: String) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
+        self.suspend(|| eprintln!("{line}"));
     }
 }
 

@@ -5,15 +5,17 @@ use serde_json::json;
 
 use super::{Places, load, print, progress, show};
 use crate::data::hashing;
-use crate::execute::{self, Identity, Job, Machine, Outcome};
+use crate::execute::{self, Happening, Identity, Job, Machine, Outcome, Place};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::provenance::Provenance;
 use crate::results::Results;
+use crate::store::{Recipe, RunRecord, Store};
 
 /// Execute an experiment: every stage whose result is not stored yet, for every seed
 ///
-/// A run that was stopped, killed or failed goes on where it was when the same command is given again.
+/// A run that was stopped, killed or failed goes on where it was when the same command is given again; `reprise resume` does that without
+/// the file. A stage that fails ends nothing but what depends on it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The experiment file
@@ -24,6 +26,9 @@ pub struct Args {
     /// Threads inside one stage; part of what a result is recorded with, because bits depend on it
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
+    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    jobs: u32,
     /// Seconds between two checkpoints
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
@@ -51,7 +56,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let experiment = &resolved.experiment;
     let mut bar = progress::hashing();
     let files = load::survey(experiment, &args.experiment, places, args.verify_data, &mut |state| bar.show(state))?;
-    files.located()?;
+    let corpus = files.located()?;
     let plan = load::plan(experiment, &files)?;
     let store = load::store(places, Some(&args.experiment))?;
     let machine = Machine {
@@ -62,47 +67,64 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         cache: hashing::cache_folder(),
         verify_data: args.verify_data,
     };
-    let identity = Identity {
-        spec: experiment.spec_hash(),
-        variant: experiment.variant_hash(),
-        canonical: experiment.meaning().to_bytes(),
-    };
+    let recipe = Recipe::new(experiment.clone(), &args.experiment, Some(corpus));
     let text = load::texts(&resolved);
-    let interrupt = Interrupt::install()
-        .map_err(|error| Failure::new(Exit::Bug, format!("cannot handle signals: {error}"), None))?;
-    let mut finished = Vec::new();
-    for &seed in &experiment.seeds {
-        let job = Job {
-            experiment: experiment.name.as_str(),
-            text: &text,
-            identity: identity.clone(),
-            plan: &plan,
-            seed,
-            corpus: &files,
-            store: &store,
-            provenance: Provenance::of(&args.experiment),
-            machine: machine.clone(),
-        };
-        let mut display = progress::Display::default();
-        let outcome = execute::execute(&job, &interrupt, &mut |happening| display.show(happening));
-        display.clear();
-        let record = match outcome? {
-            Outcome::Finished(record) => record,
-            Outcome::Unchanged(record) => {
-                eprintln!("nothing to execute: run {} has every result", record.id);
-                record
-            }
-        };
-        let results = Results::of(&record, &store);
-        if !args.json {
-            print::line(format!("\nrun {}  {}  seed {seed}", record.id, record.experiment));
-            print::line(show::tables(&results));
-            eprintln!("\n`reprise show {}` shows its stages; they are in {}", record.id, store.root().display());
+    let many = experiment.seeds.len() > 1;
+    let job = |&seed: &u64| Job {
+        label: if many { format!("seed {seed}") } else { String::new() },
+        recipe: &recipe,
+        text: &text,
+        identity: Identity::of(experiment),
+        plan: &plan,
+        seed,
+        corpus: &files,
+        store: &store,
+        provenance: Provenance::of(&args.experiment),
+        machine: machine.clone(),
+        resume: None,
+    };
+    let jobs: Vec<Job<'_>> = experiment.seeds.iter().map(job).collect();
+    follow(&jobs, args.jobs, args.json)
+}
+
+/// Executes the jobs, shows what happens, and prints the results of each run as it ends; as JSON all together.
+pub(super) fn follow(jobs: &[Job<'_>], at_once: u32, json: bool) -> Result<Exit, Failure> {
+    let Some(store) = jobs.first().map(|job| job.store) else { return Ok(Exit::Fine) };
+    let outcomes = execute_shown(jobs, at_once, |outcome| {
+        if let Outcome::Unchanged(record) = outcome {
+            eprintln!("nothing to execute: run {} has every result", record.id);
         }
-        finished.push(json!({ "record": record, "results": results }));
-    }
-    if args.json {
-        print::json(&finished);
+        if !json {
+            print_results(outcome.record(), store);
+        }
+    })?;
+    if json {
+        let entry = |record| json!({ "record": record, "results": Results::of(record, store) });
+        print::json(&outcomes.iter().map(Outcome::record).map(entry).collect::<Vec<_>>());
     }
     Ok(Exit::Fine)
+}
+
+/// Executes the jobs and shows what happens; `ended` is told of each run that ended well, when it does.
+pub(super) fn execute_shown(
+    jobs: &[Job<'_>],
+    at_once: u32,
+    mut ended: impl FnMut(&Outcome) + Send,
+) -> Result<Vec<Outcome>, Failure> {
+    let interrupt = Interrupt::install()
+        .map_err(|error| Failure::new(Exit::Bug, format!("cannot handle signals: {error}"), None))?;
+    let mut display = progress::Display::default();
+    let mut observe = |place: Option<Place<'_>>, happening: Happening<'_>| match happening {
+        Happening::Ended(outcome) => display.suspend(|| ended(outcome)),
+        happening => display.show_at(place, happening),
+    };
+    let outcomes = execute::execute(jobs, at_once as usize, &interrupt, &mut observe);
+    display.clear();
+    Ok(outcomes?)
+}
+
+fn print_results(record: &RunRecord, store: &Store) {
+    print::line(format!("\nrun {}  {}  seed {}", record.id, record.experiment, record.seed));
+    print::line(show::tables(&Results::of(record, store)));
+    eprintln!("\n`reprise show {}` shows its stages; they are in {}", record.id, store.root().display());
 }

@@ -4,24 +4,33 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use jiff::Timestamp;
-use reprise_spec::identity::StageKey;
+use miette::Diagnostic;
 
-use super::{ExecuteError, Job};
+use super::stage::Unmade;
+use super::{ExecuteError, Job, Keyed, Outcome};
 use crate::lease::Owner;
-use crate::plan::Node;
-use crate::store::{Attempt, RunError, RunRecord, Seen, StageRecord, StageState, Status, Store, StoreError, run};
+use crate::store::{
+    Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status, Store, StoreError, run,
+};
 
 /// A run that this process executes. Its lock ends with the process, however that ends.
 pub struct ActiveRun<'a> {
     store: &'a Store,
-    pub record: RunRecord,
+    record: RunRecord,
+    /// What the stages that this attempt executed were made with, by position in the plan.
+    environments: BTreeMap<usize, BTreeMap<String, String>>,
     _lock: File,
 }
 
 impl<'a> ActiveRun<'a> {
-    /// Continues the newest run of the same experiment, seed and stages that ended without a result, or else makes one.
-    pub fn open(job: &Job<'a>, stages: &[(&Node, StageKey)]) -> Result<Self, ExecuteError> {
-        let stages: Vec<StageRecord> = stages.iter().map(|(node, key)| pending(node, *key)).collect();
+    /// Continues the run that the job names, or else the newest of the same experiment, seed and stages that ended without a result, or
+    /// else makes one.
+    pub fn open(job: &Job<'a>, stages: &[Keyed<'_>]) -> Result<Self, ExecuteError> {
+        let stages: Vec<StageRecord> = stages.iter().map(pending).collect();
+        if let Some(id) = &job.resume {
+            let busy = || ExecuteError::Busy { run: id.to_string() };
+            return Self::resume(job, id, &stages)?.ok_or_else(busy);
+        }
         let same = |record: &RunRecord| {
             let keys = |stages: &[StageRecord]| stages.iter().map(|stage| stage.key).collect::<Vec<_>>();
             record.spec == job.identity.spec && record.seed == job.seed && keys(&record.stages) == keys(&stages)
@@ -35,23 +44,23 @@ impl<'a> ActiveRun<'a> {
                 return Ok(run);
             }
         }
-        let id = job.store.create_run(job.text, &job.identity.canonical)?;
+        let id = job.store.create_run(job.text, &job.identity.canonical, job.recipe)?;
         let lock = lock(job.store, &id)?.ok_or_else(|| StoreError::Lost { path: job.store.run_folder(&id) })?;
         let record = RunRecord {
             format: run::FORMAT,
             id,
-            experiment: job.experiment.into(),
+            experiment: job.recipe.experiment.name.to_string(),
             spec: job.identity.spec,
             variant: job.identity.variant,
             seed: job.seed,
             status: Status::Running,
             stages,
-            attempts: vec![attempt()],
+            attempts: vec![attempt(job.machine.means())],
             environment: BTreeMap::new(),
             provenance: job.provenance.clone(),
             error: None,
         };
-        let run = Self { store: job.store, record, _lock: lock };
+        let run = Self { store: job.store, record, environments: BTreeMap::new(), _lock: lock };
         if let Err(error) = run.write() {
             job.store.discard_run(&run.record.id);
             return Err(error.into());
@@ -59,8 +68,8 @@ impl<'a> ActiveRun<'a> {
         Ok(run)
     }
 
-    /// The run with one more attempt; `None` when somebody else was faster.
-    fn resume(job: &Job<'a>, id: &run::RunId, stages: &[StageRecord]) -> Result<Option<Self>, ExecuteError> {
+    /// The run with one more attempt; `None` when somebody else is at it, or has finished it.
+    fn resume(job: &Job<'a>, id: &RunId, stages: &[StageRecord]) -> Result<Option<Self>, ExecuteError> {
         let Some(lock) = lock(job.store, id)? else { return Ok(None) };
         let mut record = RunRecord::read(&job.store.run_folder(id).join(run::FILE))?;
         if record.status == Status::Finished {
@@ -68,28 +77,71 @@ impl<'a> ActiveRun<'a> {
         }
         record.status = Status::Running;
         record.stages = stages.to_vec();
-        record.attempts.push(attempt());
+        record.attempts.push(attempt(job.machine.means()));
         record.provenance = job.provenance.clone();
         record.error = None;
-        let run = Self { store: job.store, record, _lock: lock };
+        let run = Self { store: job.store, record, environments: BTreeMap::new(), _lock: lock };
         run.write()?;
         Ok(Some(run))
     }
 
     /// Writes down how far a stage is.
-    pub fn set_stage(&mut self, index: usize, state: StageState) -> Result<(), StoreError> {
-        self.record.stages[index].state = state;
+    pub fn set_stage(&mut self, position: usize, state: StageState) -> Result<(), StoreError> {
+        self.record.stages[position].state = state;
         self.write()
     }
 
-    /// Writes down how the run ended.
-    pub fn end(&mut self, status: Status, error: Option<RunError>) -> Result<(), StoreError> {
+    /// Adds what a stage was made with. What the record says doesn't depend on which stage ended first.
+    pub fn add_environment(&mut self, position: usize, environment: BTreeMap<String, String>) {
+        self.environments.insert(position, environment);
+        self.record.environment.extend(self.environments.values().flatten().map(|(k, v)| (k.clone(), v.clone())));
+    }
+
+    /// Writes down how the run ended: well if every stage has an output, else without these. The error is of the first stage that failed, or
+    /// else was interrupted; one in writing it down doesn't hide it.
+    pub fn end(mut self, unmade: Vec<(usize, Unmade)>) -> Result<Outcome, ExecuteError> {
+        let mut failed: Option<(String, ExecuteError)> = None;
+        let mut interrupted = None;
+        for (position, reason) in unmade {
+            let stage = &mut self.record.stages[position];
+            let (run, name) = (self.record.id.to_string(), stage.name.clone());
+            stage.state = match reason {
+                Unmade::Interrupted => StageState::Interrupted,
+                Unmade::Failed { .. } | Unmade::Error(_) => StageState::Failed,
+            };
+            let error = match reason {
+                Unmade::Interrupted => {
+                    interrupted.get_or_insert(ExecuteError::Interrupted { run, stage: name });
+                    continue;
+                }
+                Unmade::Failed { class, message, help, log } => {
+                    ExecuteError::Stage { run, stage: name.clone(), class, message, log, help }
+                }
+                Unmade::Error(error) => *error,
+            };
+            failed.get_or_insert((name, error));
+        }
+        let note = failed.as_ref().map(|(stage, error)| RunError {
+            stage: Some(stage.clone()),
+            message: error.to_string(),
+            help: error.help().map(|help| help.to_string()),
+        });
+        let error = failed.map(|(_, error)| error).or(interrupted);
+        let status = match &error {
+            None => Status::Finished,
+            Some(ExecuteError::Interrupted { .. }) => Status::Interrupted,
+            Some(_) => Status::Failed,
+        };
         self.record.status = status;
-        self.record.error = error;
+        self.record.error = note;
         if let Some(attempt) = self.record.attempts.last_mut() {
             attempt.ended = Some(Timestamp::now());
         }
-        self.write()
+        let written = self.write();
+        match error {
+            Some(error) => Err(error),
+            None => written.map(|()| Outcome::Finished(self.record)).map_err(ExecuteError::from),
+        }
     }
 
     fn write(&self) -> Result<(), StoreError> {
@@ -97,16 +149,17 @@ impl<'a> ActiveRun<'a> {
     }
 }
 
-fn pending(node: &Node, key: StageKey) -> StageRecord {
-    StageRecord { name: node.name.clone(), kind: node.kind.into(), key, state: StageState::Pending }
+fn pending(stage: &Keyed<'_>) -> StageRecord {
+    let (name, kind) = (stage.node.name.clone(), stage.node.kind.into());
+    StageRecord { name, kind, key: stage.key, state: StageState::Pending }
 }
 
-fn attempt() -> Attempt {
-    Attempt { owner: Owner::current(), started: Timestamp::now(), ended: None }
+fn attempt(means: Means) -> Attempt {
+    Attempt { owner: Owner::current(), means: Some(means), started: Timestamp::now(), ended: None }
 }
 
 /// The lock of a run's folder; `None` when another process has it.
-fn lock(store: &Store, id: &run::RunId) -> Result<Option<File>, StoreError> {
+fn lock(store: &Store, id: &RunId) -> Result<Option<File>, StoreError> {
     let path = store.run_folder(id).join("lock");
     let fail = |error| StoreError::io("lock", &path, error);
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(fail)?;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use reprise_spec::canon;
 use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Request, Score};
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{CorpusPart, ProbeStage, Stage, UnitSource};
@@ -157,8 +156,7 @@ pub fn execute(
 ) -> Result<Made, Unmade> {
     let (started, clock) = (Timestamp::now(), Instant::now());
     let path = request.work.join(REQUEST);
-    let launch =
-        Launch { arguments: &[path.as_os_str()], log: lease.work().join(trainer::LOG), lease: Some(&lease) };
+    let launch = Launch { arguments: &[path.as_os_str()], log: lease.work().join(trainer::LOG), lease: Some(&lease) };
     let ended = trainer::run(&job.machine, &launch, interrupt, observe)?;
     let summary = verdict(&ended)?;
     let seconds = clock.elapsed().as_secs_f64();
@@ -177,7 +175,7 @@ pub fn execute(
         key: ready.key,
         kind: ready.stage.kind().into(),
         settings: ready.stage.clone(),
-        canonical: hex::encode(canonical(ready.stage)),
+        canonical: hex::encode(ready.stage.canonical()),
         seed: ready.node.seed,
         inputs: ready.inputs.iter().map(|(input, _)| input.clone()).collect(),
         digest,
@@ -206,19 +204,6 @@ fn free_name(folder: &Path, digest: &OutputDigest) -> String {
     let free = |name: &String| fs::symlink_metadata(folder.join(name)).is_err();
     let mut names = std::iter::once(short.clone()).chain((2u32..).map(|count| format!("{short}-{count}")));
     names.find(free).unwrap_or(short)
-}
-
-/// The canonical bytes of the settings, as they enter the key.
-fn canonical(stage: &Stage) -> Vec<u8> {
-    match stage {
-        Stage::Corpus(settings) => canon::bytes(settings),
-        Stage::Features(settings) => canon::bytes(settings),
-        Stage::Units(settings) => canon::bytes(settings),
-        Stage::Pretrain(settings) => canon::bytes(settings),
-        Stage::Finetune(settings) => canon::bytes(settings),
-        Stage::Decode(settings) => canon::bytes(settings),
-        Stage::Probe(settings) => canon::bytes(settings),
-    }
 }
 
 /// The scores of a trainer that did its work, or how it ended otherwise.

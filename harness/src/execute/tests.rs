@@ -9,8 +9,12 @@ use reprise_spec::experiment::Experiment;
 use serde_json::json;
 
 use super::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::data::Roots;
-use crate::store::Seen;
+use crate::outlook::{self, Outlook};
+use crate::store::{Seen, StageState, Status, StoredOutput};
 use crate::{plan, provenance};
 
 /// A corpus, a store and a trainer in a folder of their own.
@@ -77,24 +81,42 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
     }
 
     fn run(&self) -> Result<Outcome, ExecuteError> {
-        self.run_with(&Interrupt::default(), &mut |_| {})
+        self.run_with(&Interrupt::default(), &mut |_, _| {})
     }
 
-    fn run_with(&self, interrupt: &Interrupt, observe: &mut dyn FnMut(Happening<'_>)) -> Result<Outcome, ExecuteError> {
+    fn run_with(&self, interrupt: &Interrupt, observe: Observer<'_>) -> Result<Outcome, ExecuteError> {
+        self.run_seeds(&[1], 1, interrupt, observe).map(|mut outcomes| outcomes.remove(0))
+    }
+
+    fn plan(&self, seeds: &[u64]) -> Result<(Plan, CorpusFiles), ExecuteError> {
         let roots = Roots(vec![self.path("data")]);
         let needed = plan::splits_needed(&self.experiment);
         let mut quiet = |_| {};
         let mut hasher = Hasher::new(None, false, &mut quiet);
         let corpus = CorpusFiles::survey(&self.experiment.corpus, &needed, self.temp.path(), &roots, &mut hasher)?;
-        let plan = Plan::new(&self.experiment, &[1], &corpus.contents()).unwrap();
-        let job = Job {
-            experiment: "toy",
+        Ok((Plan::new(&self.experiment, seeds, &corpus.contents()).unwrap(), corpus))
+    }
+
+    fn run_seeds(
+        &self,
+        seeds: &[u64],
+        at_once: usize,
+        interrupt: &Interrupt,
+        observe: Observer<'_>,
+    ) -> Result<Vec<Outcome>, ExecuteError> {
+        let (plan, corpus) = self.plan(seeds)?;
+        let (plan, corpus) = (&plan, &corpus);
+        let recipe = Recipe::new(self.experiment.clone(), Path::new("toy.yaml"), None);
+        let store = self.store();
+        let job = |seed| Job {
+            label: format!("seed {seed}"),
+            recipe: &recipe,
             text: "version: 1\n",
             identity: Identity { spec: SpecHash([1; 32]), variant: VariantHash([2; 32]), canonical: vec![3] },
-            plan: &plan,
-            seed: 1,
-            corpus: &corpus,
-            store: &self.store(),
+            plan,
+            seed,
+            corpus,
+            store: &store,
             provenance: Provenance { build: "test".into(), experiment: None },
             machine: Machine {
                 trainer: self.path("trainer"),
@@ -104,8 +126,10 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
                 cache: None,
                 verify_data: false,
             },
+            resume: None,
         };
-        execute(&job, interrupt, observe)
+        let jobs: Vec<Job<'_>> = seeds.iter().copied().map(job).collect();
+        execute(&jobs, at_once, interrupt, observe)
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -171,12 +195,12 @@ fn a_trainer_that_is_killed_fails_the_run_and_the_next_continues_it() {
 
     place.trainer("[ -d $work/checkpoints ] && [ ! -e $work/out/half ] && echo continued >&2");
     let mut attempts = Vec::new();
-    let record = finished(place.run_with(&Interrupt::default(), &mut |happening| {
+    let record = finished(place.run_with(&Interrupt::default(), &mut |_, happening| {
         if let Happening::Started { attempt, .. } = happening {
             attempts.push(attempt);
         }
     }));
-    assert_eq!(attempts, [2, 1, 1, 1, 1, 1]);
+    assert_eq!(attempts, [2, 1, 1, 1, 1], "what does not depend on the killed stage was executed before");
     assert_eq!((record.attempts.len(), record.error.as_ref(), place.seen()), (2, None, vec![Seen::Finished]));
     let output = place.output(&record, "pretrain iteration 1");
     assert_eq!(output.manifest.attempts, 2);
@@ -205,8 +229,8 @@ fn a_request_to_stop_is_passed_on_and_the_run_is_interrupted() {
            [ $kind = units ] && while :; do sleep 0.02; done"#,
     );
     let interrupt = Interrupt::default();
-    let error = place.run_with(&interrupt, &mut |happening| {
-        if matches!(happening, Happening::Started { name, .. } if name.starts_with("units")) {
+    let error = place.run_with(&interrupt, &mut |place, happening| {
+        if matches!(happening, Happening::Started { .. }) && place.unwrap().name.starts_with("units") {
             interrupt.request();
         }
     });
@@ -229,7 +253,7 @@ fn a_trainer_that_does_not_stop_is_ended_by_a_second_request() {
         std::thread::sleep(Duration::from_millis(300));
         second.request();
     });
-    let error = place.run_with(&interrupt, &mut |happening| {
+    let error = place.run_with(&interrupt, &mut |_, happening| {
         if matches!(happening, Happening::Started { .. }) {
             interrupt.request();
         }
@@ -288,21 +312,101 @@ fn a_half_written_output_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
-fn an_output_made_from_other_inputs_is_stale() {
+fn an_output_made_from_other_inputs_is_stale_and_says_so() {
     let place = Place::new();
     let record = finished(place.run());
     // The same stage, executed again with another result: its readers read something else.
     let units = place.output(&record, "units iteration 1 (mfcc, 10)");
     fs::remove_dir_all(units.path).unwrap();
+    place.trainer("[ $kind = units ] && echo new > $work/out/more.tsv; [ $kind = pretrain ] && exit 1");
+    assert_eq!(place.run().unwrap_err().exit_code(), 3);
+    let (plan, _) = place.plan(&[1]).unwrap();
+    let of = |(node, outlook): (&Node, Outlook)| (node.name.clone(), outlook);
+    let outlooks: Vec<_> = plan.nodes.iter().zip(outlook::of(&plan, &place.store())).map(of).collect();
+    let stale: Vec<_> = outlooks.iter().filter(|(_, outlook)| *outlook == Outlook::Stale).collect();
+    assert_eq!(stale, [&("pretrain iteration 1".to_owned(), Outlook::Stale)]);
+
     place.trainer("[ $kind = units ] && echo new > $work/out/more.tsv");
-    let again = finished(place.run());
-    let expected = ["units iteration 1 (mfcc, 10)", "pretrain iteration 1"];
+    let mut started = Vec::new();
+    let again = finished(place.run_with(&Interrupt::default(), &mut |place, happening| {
+        if let Happening::Started { stale, .. } = happening {
+            started.push((place.unwrap().name.to_owned(), stale));
+        }
+    }));
     // The trainer gives the same model, so what reads the model is still valid.
-    assert_eq!(names(&again, EXECUTED), expected);
+    assert_eq!(started, [("pretrain iteration 1".to_owned(), true)]);
     let key = again.stages.iter().find(|stage| stage.name == "pretrain iteration 1").unwrap().key;
     let outputs = place.store().outputs(&key);
     assert_eq!(outputs.len(), 2);
     assert_eq!(outputs[0].manifest.digest, outputs[1].manifest.digest);
+}
+
+/// What a run found, without what tells one execution from another.
+fn found(record: &RunRecord) -> (u64, Status, Vec<(String, Option<OutputDigest>)>, BTreeMap<String, String>) {
+    let stages = record.stages.iter().map(|stage| (stage.name.clone(), stage.state.digest())).collect();
+    (record.seed, record.status, stages, record.environment.clone())
+}
+
+#[test]
+fn jobs_side_by_side_record_what_one_after_the_other_do() {
+    let found_with = |at_once| {
+        let place = Place::new();
+        place.trainer("sleep 0.2");
+        let (mut at_work, mut most) = (0, 0);
+        let outcomes = place.run_seeds(&[1, 2], at_once, &Interrupt::default(), &mut |_, happening| match happening {
+            Happening::Started { .. } => {
+                at_work += 1;
+                most = most.max(at_work);
+            }
+            Happening::Finished { .. } => at_work -= 1,
+            Happening::Waiting { .. } => panic!("stages that two runs share are waited for without a word"),
+            _ => {}
+        });
+        let found: Vec<_> = outcomes.unwrap().iter().map(|outcome| found(outcome.record())).collect();
+        (found, place.started().len(), most)
+    };
+    let (one, started_one, most_one) = found_with(1);
+    let (three, started_three, most_three) = found_with(3);
+    assert_eq!(one, three);
+    assert_eq!((started_one, most_one), (started_three, 1));
+    assert!((2..=3).contains(&most_three), "{most_three}");
+}
+
+#[test]
+fn a_stage_that_fails_ends_only_what_depends_on_it() {
+    for at_once in [1, 3] {
+        let place = Place::new();
+        place.trainer(r#"[ $kind = units ] && grep -q '"seed": 1' "$1" && exit 1"#);
+        let error = place.run_seeds(&[1, 2], at_once, &Interrupt::default(), &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().starts_with("units iteration 1 (mfcc, 10): "), "{error}");
+        let mut records: Vec<_> = place.store().runs().unwrap().into_iter().map(|run| run.record.unwrap()).collect();
+        records.sort_by_key(|record| record.seed);
+        assert_eq!([records[0].status, records[1].status], [Status::Failed, Status::Finished]);
+        let pending = names(&records[0], |state| *state == StageState::Pending);
+        assert_eq!(pending.first(), Some(&"pretrain iteration 1"), "{pending:?}");
+        assert!(!pending.contains(&"corpus test"), "{pending:?}");
+    }
+}
+
+#[test]
+fn all_stages_at_work_are_asked_to_stop() {
+    let place = Place::new();
+    place.trainer(
+        r#"trap 'echo "{\"interrupted\":{\"step\":2}}"; exit 130' TERM
+           while :; do sleep 0.02; done"#,
+    );
+    let interrupt = Interrupt::default();
+    let mut started = 0;
+    let error = place.run_seeds(&[1, 2], 2, &interrupt, &mut |_, happening| {
+        started += i32::from(matches!(happening, Happening::Started { .. }));
+        if started == 2 {
+            interrupt.request();
+            started += 1; // once
+        }
+    });
+    assert_eq!(error.unwrap_err().exit_code(), 130);
+    let record = place.store().runs().unwrap().remove(0).record.unwrap();
+    assert_eq!(names(&record, |state| *state == StageState::Interrupted).len(), 2);
 }
 
 #[test]
@@ -312,7 +416,7 @@ fn two_runs_at_once_share_every_stage() {
     let waited = std::thread::scope(|scope| {
         let one = || {
             let mut waited = false;
-            let run = place.run_with(&Interrupt::default(), &mut |happening| {
+            let run = place.run_with(&Interrupt::default(), &mut |_, happening| {
                 waited |= matches!(happening, Happening::Waiting { .. });
             });
             run.unwrap();

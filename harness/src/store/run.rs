@@ -6,15 +6,22 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
 use jiff::Timestamp;
+use reprise_spec::contract::Device;
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, files};
+use super::{Recipe, Store, StoreError, files, recipe};
 use crate::lease::{Liveness, Owner};
 use crate::provenance::Provenance;
 
 /// The name of a run's record in its folder.
 pub const FILE: &str = "run.json";
+
+/// The texts of the experiment, in the folder of a run.
+const TEXT: &str = "experiment.yaml";
+
+/// The canonical bytes of the experiment, in the folder of a run.
+const CANONICAL: &str = "spec.canon";
 
 /// History of the format: 1, the first.
 pub const FORMAT: u64 = 1;
@@ -158,9 +165,30 @@ impl StageState {
 #[serde(rename_all = "kebab-case")]
 pub struct Attempt {
     pub owner: Owner,
+    /// Absent in runs of a program that didn't record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub means: Option<Means>,
     pub started: Timestamp,
     /// Absent while it runs, and for good if it was killed.
     pub ended: Option<Timestamp>,
+}
+
+/// What an attempt was asked to execute its stages with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Means {
+    pub device: Device,
+    /// Intra-op threads of a stage.
+    pub threads: u32,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: u32,
+}
+
+impl Default for Means {
+    /// What `reprise run` takes where nothing is said.
+    fn default() -> Self {
+        Self { device: Device::Cpu, threads: 2, checkpoint_seconds: 120 }
+    }
 }
 
 /// Why a run failed.
@@ -209,15 +237,16 @@ impl RunRecord {
 }
 
 impl Store {
-    /// Claims the folder of a new run and writes what never changes: the texts of the experiment and its canonical bytes.
-    pub(crate) fn create_run(&self, experiment: &str, canonical: &[u8]) -> Result<RunId, StoreError> {
+    /// Claims the folder of a new run and writes what never changes: the texts of the experiment, its canonical bytes and its recipe.
+    pub(crate) fn create_run(&self, experiment: &str, canonical: &[u8], recipe: &Recipe) -> Result<RunId, StoreError> {
         loop {
             let id = RunId::new(Timestamp::now());
             let folder = self.run_folder(&id);
             match fs::create_dir(&folder) {
                 Ok(()) => {
-                    let written = files::write(&folder.join("experiment.yaml"), experiment.as_bytes())
-                        .and_then(|()| files::write(&folder.join("spec.canon"), canonical));
+                    let written = files::write(&folder.join(TEXT), experiment.as_bytes())
+                        .and_then(|()| files::write(&folder.join(CANONICAL), canonical))
+                        .and_then(|()| files::write_json(&folder.join(recipe::FILE), recipe));
                     if written.is_err() {
                         self.discard_run(&id);
                     }
@@ -227,6 +256,24 @@ impl Store {
                 Err(error) => return Err(StoreError::io("create", &folder, error)),
             }
         }
+    }
+
+    /// The canonical bytes that a run's `spec` is the hash of.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn canonical(&self, id: &RunId) -> Result<Vec<u8>, StoreError> {
+        let path = self.run_folder(id).join(CANONICAL);
+        fs::read(&path).map_err(|error| StoreError::Io { verb: "read", path, error })
+    }
+
+    /// The texts that a run's experiment was read from.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn experiment_text(&self, id: &RunId) -> Result<String, StoreError> {
+        let path = self.run_folder(id).join(TEXT);
+        fs::read_to_string(&path).map_err(|error| StoreError::Io { verb: "read", path, error })
     }
 
     /// Takes away a run that could not be recorded, such as on a full disk, as far as that is possible.

@@ -17,18 +17,31 @@ fn record(id: &RunId) -> RunRecord {
         seed: 1,
         status: Status::Running,
         stages: Vec::new(),
-        attempts: vec![Attempt { owner: Owner::current(), started: jiff::Timestamp::UNIX_EPOCH, ended: None }],
+        attempts: vec![Attempt {
+            owner: Owner::current(),
+            means: None,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            ended: None,
+        }],
         environment: Default::default(),
         provenance: Provenance { build: "test".into(), experiment: None },
         error: None,
     }
 }
 
+fn recipe() -> Recipe {
+    let experiment = serde_json::from_value(serde_json::json!({
+        "version": 1, "name": "toy", "question": "?", "seeds": [1], "strategy": "scratch",
+        "corpus": { "name": "toy", "finetune": ["train"], "validate": ["dev"], "test": ["test"] },
+    }));
+    Recipe::new(experiment.unwrap(), Path::new("toy.yaml"), None)
+}
+
 fn store() -> (tempfile::TempDir, Store, RunId) {
     let temp = tempfile::tempdir().unwrap();
     let store = Store::at(temp.path().join("store"));
     store.prepare().unwrap();
-    let id = store.create_run("version: 1\n", &[1, 2]).unwrap();
+    let id = store.create_run("version: 1\n", &[1, 2], &recipe()).unwrap();
     store.write_run(&record(&id)).unwrap();
     (temp, store, id)
 }
@@ -64,6 +77,17 @@ fn a_damaged_run_is_shown_as_damaged_among_the_others() {
     let newer = store.run("20200101-000000-000002").unwrap().record.unwrap_err();
     assert!(newer.contains("format 7, written by a newer reprise; this one reads up to 1"), "{newer}");
     assert!(matches!(store.run("20200101"), Err(StoreError::Ambiguous { .. })));
+}
+
+#[test]
+fn a_recipe_is_read_back_whole_and_only_for_its_own_experiment() {
+    let (_temp, store, id) = store();
+    let spec = recipe().experiment.spec_hash();
+    let run = RunRecord { spec, ..record(&id) };
+    assert_eq!(store.recipe(&run).unwrap(), Some(recipe()));
+    assert!(matches!(store.recipe(&record(&id)), Err(StoreError::Damaged { .. })), "of another experiment");
+    fs::remove_file(store.run_folder(&id).join(recipe::FILE)).unwrap();
+    assert_eq!(store.recipe(&run).unwrap(), None);
 }
 
 #[test]

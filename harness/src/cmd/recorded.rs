@@ -1,0 +1,106 @@
+//! What verbs that execute a recorded run again do first: read what it was asked for, find its corpus, and plan it as it was.
+
+use super::{Places, load, progress};
+use crate::data::CorpusFiles;
+use crate::data::hashing;
+use crate::execute::{self, Identity, Job, Machine};
+use crate::exit::Failure;
+use crate::plan::{Node, Plan};
+use crate::provenance::Provenance;
+use crate::store::{ListedRun, Means, Recipe, RunId, RunRecord, StageRecord, Store};
+
+/// A recorded run with all that is needed to execute its stages.
+pub struct Recorded {
+    pub record: RunRecord,
+    recipe: Recipe,
+    text: String,
+    files: CorpusFiles,
+    plan: Plan,
+}
+
+impl Recorded {
+    /// The run as it was asked for, on the corpus that lies where `--data` says, else where it lay then, else where any root has it.
+    pub fn of(record: RunRecord, store: &Store, places: &Places) -> Result<Self, Failure> {
+        let id = &record.id;
+        let recipe = store.recipe(&record)?.ok_or_else(|| {
+            Failure::user(
+                format!("run {id} has no recipe: it was made by a program that recorded none"),
+                "give its experiment to `reprise run`, which picks up by itself",
+            )
+        })?;
+        let mut roots = load::roots(places, Some(&recipe.file))?;
+        let before = recipe.corpus.as_deref().and_then(|corpus| corpus.parent());
+        roots.0.splice(places.data.len()..places.data.len(), before.map(Into::into));
+        let mut bar = progress::hashing();
+        let experiment = &recipe.experiment;
+        let files = load::survey_in(experiment, &recipe.file, &roots, false, &mut |state| bar.show(state))?;
+        files.located()?;
+        let plan = load::plan(experiment, &files)?;
+        unchanged(&record, &plan)?;
+        let text = store.experiment_text(id)?;
+        Ok(Self { record, recipe, text, files, plan })
+    }
+
+    /// The record of a run, which must not be damaged.
+    pub fn record(listed: ListedRun) -> Result<RunRecord, Failure> {
+        let help = "its stages are not: run the experiment again";
+        listed.record.map_err(|damage| Failure::user(format!("run {} is damaged: {damage}", listed.id), help))
+    }
+
+    /// What the latest attempt was asked to execute its stages with.
+    pub fn means(&self) -> Means {
+        self.record.attempts.iter().rev().find_map(|attempt| attempt.means).unwrap_or_default()
+    }
+
+    /// The run as a job for `store`: a further attempt at the run `resume`, or a run of its own.
+    pub fn job<'a>(
+        &'a self,
+        label: String,
+        store: &'a Store,
+        means: Means,
+        resume: Option<RunId>,
+    ) -> Result<Job<'a>, Failure> {
+        let Means { device, threads, checkpoint_seconds } = means;
+        let (trainer, cache) = (execute::find_trainer()?, hashing::cache_folder());
+        Ok(Job {
+            label,
+            recipe: &self.recipe,
+            text: &self.text,
+            identity: Identity::of(&self.recipe.experiment),
+            plan: &self.plan,
+            seed: self.record.seed,
+            corpus: &self.files,
+            store,
+            provenance: Provenance::of(&self.recipe.file),
+            machine: Machine { trainer, device, threads, checkpoint_seconds, cache, verify_data: false },
+            resume,
+        })
+    }
+}
+
+/// Whether the plan has the stages of the run under their keys.
+fn unchanged(record: &RunRecord, plan: &Plan) -> Result<(), Failure> {
+    let id = &record.id;
+    let nodes: Vec<&Node> = plan.run(record.seed).map(|(_, node)| node).collect();
+    let differs = |(node, stage): &(&&Node, &StageRecord)| node.key != Some(stage.key);
+    let Some((node, stage)) = nodes.iter().zip(&record.stages).find(differs) else {
+        return match nodes.len() == record.stages.len() {
+            true => Ok(()),
+            false => Err(Failure::user(
+                format!("run {id} has {} stages, this program plans {}", record.stages.len(), nodes.len()),
+                "use the program that made the run, or give its experiment to `reprise run` for a new one",
+            )),
+        };
+    };
+    let name = &stage.name;
+    Err(match node.kind == stage.kind && node.name == *name {
+        true => Failure::user(
+            format!("the corpus has changed: `{name}` of run {id} read other files than are there now"),
+            "restore the files, name their folder with --data DIR, or give the experiment to `reprise run` for a new run",
+        ),
+        false => Failure::user(
+            format!("run {id} has the stage `{name}` ({}), this program `{}` ({})", stage.kind, node.name, node.kind),
+            "use the program that made the run, or give its experiment to `reprise run` for a new one",
+        ),
+    })
+}

@@ -1,0 +1,60 @@
+use super::recorded::Recorded;
+use super::run::follow;
+use super::{Places, load};
+use crate::exit::{Exit, Failure};
+use crate::store::{ListedRun, Seen, Store};
+
+/// Continue a run that was interrupted, killed or failed, as it was asked for
+///
+/// Goes on from the newest whole checkpoint with the experiment, device and threads that the run has recorded, whatever the experiment file
+/// says by now. `reprise run` with an unchanged file does the same by itself. Refused when the corpus has changed meanwhile.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run's id, or enough of its beginning to be unique; the newest run that can be continued if left out
+    run: Option<String>,
+    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    jobs: u32,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
+    let store = load::store(places, None)?;
+    let listed = match &args.run {
+        Some(prefix) => store.run(prefix)?,
+        None => newest(&store)?,
+    };
+    let (id, seen) = (listed.id.clone(), listed.seen());
+    let record = Recorded::record(listed)?;
+    match seen {
+        Seen::Interrupted | Seen::Failed | Seen::Lost => {}
+        Seen::Running => {
+            let owner = record.attempts.last().map(|attempt| format!(" by {}", attempt.owner)).unwrap_or_default();
+            return Err(Failure::user(
+                format!("run {id} is being executed{owner}"),
+                "wait for it, or stop that process",
+            ));
+        }
+        Seen::Finished | Seen::Damaged => {
+            let help = format!("`reprise show {id}` shows its results, `reprise rerun {id}` executes it again");
+            return Err(Failure::user(format!("run {id} is finished: there is nothing to resume"), help));
+        }
+    }
+    let recorded = Recorded::of(record, &store, places)?;
+    eprintln!("resuming run {id}  {}  seed {}", recorded.record.experiment, recorded.record.seed);
+    let job = recorded.job(String::new(), &store, recorded.means(), Some(recorded.record.id.clone()))?;
+    follow(&[job], args.jobs, args.json)
+}
+
+/// The newest run that ended without a result.
+fn newest(store: &Store) -> Result<ListedRun, Failure> {
+    let ended = |run: &ListedRun| matches!(run.seen(), Seen::Interrupted | Seen::Failed | Seen::Lost);
+    store.runs()?.into_iter().find(ended).ok_or_else(|| {
+        Failure::user(
+            format!("nothing to resume: no run in {} was interrupted, killed or failed", store.root().display()),
+            "`reprise list` shows its runs, `reprise run EXPERIMENT` makes one",
+        )
+    })
+}
