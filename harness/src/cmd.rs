@@ -8,6 +8,7 @@ use crate::exit::{Exit, Failure};
 
 pub mod data;
 pub mod doctor;
+pub mod explain;
 pub mod export;
 pub mod extract;
 pub mod import;
@@ -65,6 +66,7 @@ pub enum Verb {
     Validate(validate::Args),
     Schema(schema::Args),
     Plan(plan::Args),
+    Explain(explain::Args),
     Run(run::Args),
     Resume(resume::Args),
     List(list::Args),
@@ -84,6 +86,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Validate(args) => validate::run(args),
         Verb::Schema(args) => schema::run(args),
         Verb::Plan(args) => plan::run(args, &places),
+        Verb::Explain(args) => explain::run(args, &places),
         Verb::Run(args) => run::run(args, &places),
         Verb::Resume(args) => resume::run(args, &places),
         Verb::List(args) => list::run(args, &places),

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::audio::AudioListError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
+use crate::explain::ExplainError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
@@ -80,7 +81,7 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, NameError, AudioListError);
+user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

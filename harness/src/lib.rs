@@ -17,6 +17,7 @@ pub mod digest;
 pub mod doctor;
 pub mod execute;
 pub mod exit;
+pub mod explain;
 pub mod interrupt;
 pub mod lease;
 pub mod named;
