@@ -7,7 +7,7 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "list", "show", "extract", "units", "data",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "extract", "units", "data",
         "import", "export", "doctor",
     ];
     let forms = ["import hf", "import torchaudio", "import fairseq", "export hf"];

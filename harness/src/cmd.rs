@@ -20,6 +20,7 @@ pub mod plan;
 pub mod print;
 pub mod progress;
 pub mod recorded;
+pub mod rerun;
 pub mod resume;
 pub mod run;
 pub mod schema;
@@ -69,6 +70,7 @@ pub enum Verb {
     Explain(explain::Args),
     Run(run::Args),
     Resume(resume::Args),
+    Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
     Extract(extract::Args),
@@ -89,6 +91,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Explain(args) => explain::run(args, &places),
         Verb::Run(args) => run::run(args, &places),
         Verb::Resume(args) => resume::run(args, &places),
+        Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
         Verb::Import(args) => import::run(args),

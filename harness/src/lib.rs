@@ -2,8 +2,10 @@
 //!
 //! - [`project`] finds `reprise.toml` and with it data roots and store; [`data`] finds a corpus and says what its files are.
 //! - [`plan`] turns an experiment into a graph of stages with their keys. It is pure: no disk, no clock.
-//! - [`execute`] walks one seed's stages: reuse what the [`store`] has, else take the [`lease`], start the trainer, and keep what it gave
-//!   under its [`digest`].
+//! - [`execute`] schedules the stages of runs: reuse what the [`store`] has, else take the [`lease`], start the trainer, and keep what it
+//!   gave under its [`digest`].
+//! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
+//!   [`statistics`].
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
@@ -25,5 +27,7 @@ pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
+pub mod rerun;
 pub mod results;
+pub mod statistics;
 pub mod store;

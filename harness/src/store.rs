@@ -22,11 +22,13 @@ use thiserror::Error;
 
 use crate::project::Project;
 
+mod area;
 pub mod files;
 pub mod manifest;
 pub mod recipe;
 pub mod run;
 
+pub use area::Area;
 pub use manifest::{Manifest, ManifestFile, ManifestInput};
 pub use recipe::Recipe;
 pub use run::{Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
@@ -246,11 +248,6 @@ impl Store {
     /// The folder of a run.
     pub fn run_folder(&self, id: &RunId) -> PathBuf {
         self.root.join("runs").join(id.to_string())
-    }
-
-    /// The folder of a run's reruns, one store each.
-    pub fn reruns_folder(&self, id: &RunId) -> PathBuf {
-        self.root.join("reruns").join(id.to_string())
     }
 
     fn listed(&self, id: String) -> ListedRun {

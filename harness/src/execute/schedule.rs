@@ -46,7 +46,7 @@ pub fn run<'a>(
     outcomes(state.runs)
 }
 
-/// What all runs came to; without every one of them, the first reason, and an interruption before any.
+/// What all runs came to; where some ended otherwise, why the first of them failed, or else that it was interrupted.
 fn outcomes(runs: Vec<Run<'_>>) -> Result<Vec<Outcome>, ExecuteError> {
     let mut ended = Vec::new();
     let mut errors = Vec::new();

@@ -91,6 +91,25 @@ fn a_recipe_is_read_back_whole_and_only_for_its_own_experiment() {
 }
 
 #[test]
+fn a_rerun_without_a_verdict_goes_on_and_one_with_a_verdict_does_not() {
+    let (_temp, store, run) = store();
+    let means = Means::default();
+    let open = |means| Area::open(&store, &run, means).unwrap();
+    let first = open(means);
+    assert_eq!(first.number, 1);
+    first.store.prepare().unwrap();
+    assert_eq!(open(means).number, 1);
+    first.close(&"undecided", &[], &store).unwrap();
+    let second = open(means);
+    assert_eq!(second.number, 2);
+    // Another build made this run, or one with other means.
+    second.store.prepare().unwrap();
+    let id = second.store.create_run("version: 1\n", &[1, 2], &recipe()).unwrap();
+    second.store.write_run(&record(&id)).unwrap();
+    assert_eq!(open(means).number, 3);
+}
+
+#[test]
 fn a_run_whose_process_is_gone_is_lost() {
     let (_temp, store, id) = store();
     assert_eq!(store.run(id.as_str()).unwrap().seen(), Seen::Running);
