@@ -59,10 +59,15 @@ pub fn compare(original: (&RunRecord, &Store), again: (&RunRecord, &Store)) -> C
     }
 }
 
-/// The fingerprint of an output: what it was made with, as far as it can decide bits.
+/// The fingerprint of an output: what it was made with, as far as it can decide bits. Of variables that the trainer has reported as `env-…`
+/// only that is kept.
 fn fingerprint(manifest: &Manifest) -> BTreeMap<&str, &str> {
     let facts = manifest.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    facts.filter(|(name, _)| !PLACES.contains(name)).chain([("build", manifest.build.as_str())]).collect()
+    let reported = |name: &str| manifest.environment.contains_key(&format!("env-{name}"));
+    facts
+        .filter(|(name, _)| !PLACES.contains(name) && !reported(name))
+        .chain([("build", manifest.build.as_str())])
+        .collect()
 }
 
 /// The facts of two fingerprints that differ, by name.

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Comparison;
 use super::margin::Margin;
+use super::{Comparison, StageComparison};
 use crate::statistics::{interval_of_mean, prediction_interval};
 
 /// The confidence of every verdict that is not about equal bits or fixed margins.
@@ -222,8 +222,9 @@ fn judged(comparisons: &[Comparison]) -> Vec<Judged> {
     let Some(first) = comparisons.first() else { return Vec::new() };
     let count = comparisons.len() as f64;
     let mut judged = Vec::new();
-    for (position, stage) in first.stages.iter().enumerate() {
-        let same: Vec<_> = comparisons.iter().filter_map(|comparison| comparison.stages.get(position)).collect();
+    for stage in &first.stages {
+        // By name: stages that seeds share stand elsewhere in the plans of later seeds.
+        let same: Vec<_> = named(comparisons, &stage.name).collect();
         if same.iter().all(|stage| stage.difference.is_none()) {
             continue;
         }
@@ -242,9 +243,13 @@ fn judged(comparisons: &[Comparison]) -> Vec<Judged> {
     judged
 }
 
+/// The stages of this name, one a seed.
+fn named<'a>(comparisons: &'a [Comparison], name: &'a str) -> impl Iterator<Item = &'a StageComparison> {
+    comparisons.iter().flat_map(|comparison| &comparison.stages).filter(move |stage| stage.name == name)
+}
+
 /// Rerun less original, one a seed.
 fn differences(comparisons: &[Comparison], stage: &str, metric: &str) -> Vec<f64> {
-    let stages = comparisons.iter().flat_map(|comparison| &comparison.stages).filter(|found| found.name == stage);
-    let pairs = stages.flat_map(|stage| &stage.scores).filter(|pair| pair.metric == metric);
+    let pairs = named(comparisons, stage).flat_map(|stage| &stage.scores).filter(|pair| pair.metric == metric);
     pairs.filter_map(|pair| Some(pair.again? - pair.original)).collect()
 }

@@ -86,6 +86,21 @@ fn several_seeds_can_be_equivalent_different_or_neither() {
 }
 
 #[test]
+fn stages_of_several_seeds_are_paired_by_name() {
+    let with_corpus = |seed: u64, first: bool| {
+        let mut rerun = rerun(seed, true, &[("wer", 0.3, 0.301)]);
+        let corpus = StageComparison { name: "corpus test".into(), difference: None, ..rerun.stages[0].clone() };
+        let corpus =
+            StageComparison { scores: vec![ScorePair { again: Some(9.0), ..corpus.scores[0].clone() }], ..corpus };
+        rerun.stages.insert(usize::from(!first), corpus);
+        rerun
+    };
+    let verdict = several(&[with_corpus(1, true), with_corpus(2, false)]);
+    assert_eq!((verdict.grade, verdict.scores.len()), (Grade::WithinTolerance, 1));
+    assert!((verdict.scores[0].original - 0.3).abs() < 1e-12);
+}
+
+#[test]
 fn logs_part_at_the_first_step_with_other_bits() {
     let log = |points: &[(&str, u64, f64)]| {
         let mut encoder = Encoder::default();
