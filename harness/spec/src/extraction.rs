@@ -184,13 +184,14 @@ impl LabelFormat {
 pub enum Numbering {
     /// 0 to L: 0 is the input of block 1, all others are outputs of blocks before any final norm. What `height` means in experiments.
     Reprise,
-    /// 0 to L, the entries of `hidden_states`: 0 is the input of block 1, L of a pre-norm network is after its final norm.
+    /// 0 to L, the entries of `hidden_states` in transformers 4: 0 is the input of block 1, L of a pre-norm network is after its final
+    /// norm. transformers 5 (5.23 was looked at) has it before that norm, which is [`Numbering::Reprise`].
     HuggingFace,
     /// 1 to L, the values of `output_layer`: outputs of blocks before any final norm.
     Fairseq,
     /// 1 to L, the entries of `extract_features` counted from 1: outputs of blocks before any final norm.
     Torchaudio,
-    /// 0 to L, the entries of an upstream's `hidden_states`: as in Hugging Face.
+    /// 0 to L, the entries of an upstream's `hidden_states`: as in transformers 4.
     S3prl,
 }
 

@@ -33,8 +33,8 @@ pub struct Args {
     /// Whose numbers are meant: `reprise`, `hugging-face`, `fairseq`, `torchaudio`, `s3prl`
     ///
     /// Layer k of L is the output of block k in all of them. Layer 0, the input of block 1, is known to `reprise`, `hugging-face` and
-    /// `s3prl` only. Of a pre-norm network (LARGE), layer L is taken after the final norm by `hugging-face` and `s3prl`, before it by the
-    /// others.
+    /// `s3prl` only. Of a pre-norm network (LARGE), layer L is taken after the final norm by `hugging-face` (transformers 4; transformers
+    /// 5 takes it before, as `reprise` does) and `s3prl`, before it by the others.
     #[arg(long, default_value = "reprise", value_name = "WHOSE", value_parser = on_audio::word::<Numbering>)]
     numbering: Numbering,
     /// `safetensors`, or `npy`: frames × width of one layer, layers × frames × width of several
