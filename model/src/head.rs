@@ -70,12 +70,13 @@ impl Head {
     /// N × D frames to the N × K logits of every set; the extra rows come first.
     pub fn logits(&self, x_nd: &Tensor) -> Vec<Tensor> {
         let starts = self.rows.iter().scan(0, |next, rows| Some(std::mem::replace(next, *next + rows)));
-        let spans = starts.zip(&self.rows).enumerate();
+        let spans = starts.zip(&self.rows);
         match &self.form {
             Form::Cosine { projection, embeddings_kp, dimension, tied } => {
                 let projected = projection.forward(x_nd);
                 let of_set = |set: usize| if *tied { 0 } else { set as i64 * dimension };
                 spans
+                    .enumerate()
                     .map(|(set, (start, rows))| {
                         let projected_np = unit_rows(&projected.narrow(1, of_set(set), *dimension));
                         let embeddings_kp = unit_rows(&embeddings_kp.narrow(0, start, *rows));
@@ -85,7 +86,7 @@ impl Head {
             }
             Form::Linear { projection } => {
                 let logits = projection.forward(x_nd) / self.temperature;
-                spans.map(|(_, (start, rows))| logits.narrow(1, start, *rows)).collect()
+                spans.map(|(start, rows)| logits.narrow(1, start, *rows)).collect()
             }
         }
     }
