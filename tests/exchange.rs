@@ -274,13 +274,13 @@ fn a_run_s_models_are_exported_by_its_id() {
     place.write("wave.yaml", &crate::place::SHORTEST.replace("log-mel: { bins: 20 }", "wave: { channels: 8 }"));
     let made = place.json(&["run", "wave.yaml", "--json"]);
     let id = made[0]["record"]["id"].as_str().expect("an id").to_owned();
-    let said = place.reprise(&["export", "hf", &id[..15], "out"]);
+    let said = place.reprise(&["export", "hf", &id[..15], "out", "--fine-tuned"]);
     assert_eq!(said.code, Some(0), "{said:#?}");
     let config: Value =
         serde_json::from_slice(&fs::read(place.path("out/config.json")).expect("a file")).expect("JSON");
     assert_eq!(config["architectures"], json!(["HubertForCTC"]));
     assert_eq!(place.reprise(&["import", "hf", "out", "in"]).code, Some(0));
-    let said = place.reprise(&["export", "hf", &id, "other", "--stage", "pretrain"]);
+    let said = place.reprise(&["export", "hf", &id, "other", "--iteration", "1"]);
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.err.contains("the stages with one are"), "{}", said.err);
+    assert!(said.err.contains("has no model of iteration 1"), "{}", said.err);
 }

@@ -25,12 +25,12 @@ use tch::Tensor;
 
 #[path = "training/finetune.rs"]
 mod finetune;
+#[path = "training/front_ends.rs"]
+mod front_ends;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
 #[path = "training/wav2vec2.rs"]
 mod wav2vec2;
-#[path = "training/front_ends.rs"]
-mod front_ends;
 
 const UNITS: u64 = 4;
 const INPUT_UNITS: i64 = 8;

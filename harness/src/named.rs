@@ -24,8 +24,8 @@ pub enum NameError {
     #[error("{name:?} is neither a run nor a stage's output of the store {}, nor a folder", .store.display())]
     #[diagnostic(help("`reprise list` shows runs, `reprise show RUN` the keys and outputs of their stages"))]
     Nothing { name: String, store: PathBuf },
-    #[error("{name:?} is not a run of the store {}, so it has no iterations", .store.display())]
-    #[diagnostic(help("name a run, or leave --iteration and --set out"))]
+    #[error("{name:?} is not a run of the store {}, so it has no iterations to choose from", .store.display())]
+    #[diagnostic(help("name a run, or leave --iteration, --fine-tuned and --set out"))]
     NotARun { name: String, store: PathBuf },
     #[error("{name:?} is the beginning of several outputs: {}", .matches.join(", "))]
     #[diagnostic(help("give more of the digest of one of them"))]
@@ -62,27 +62,36 @@ struct Found {
     manifest: Option<Manifest>,
 }
 
-/// The model that `name` means: of a run the one that `iteration` left, the last if none is given, or the fine-tuned one where nothing was
-/// pretrained.
+/// Which of a run's models is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one that the last iteration left, or the fine-tuned one where nothing was pretrained.
+    Last,
+    /// The one that this iteration left, counted from 1.
+    Iteration(u32),
+    /// The one that was fine-tuned.
+    FineTuned,
+}
+
+/// The model that `name` means.
 ///
 /// # Errors
 /// When there is no such thing, or not one alone.
-pub fn model(name: &str, iteration: Option<u32>, store: &Store) -> Result<Made, NameError> {
+pub fn model(name: &str, which: Which, store: &Store) -> Result<Made, NameError> {
     let found = match run(name, store)? {
         Some(run) => {
             let trained = |what| trained(&run, what);
-            let (stage, what) = match (trained("pretrain"), iteration) {
-                (pretrained, Some(number)) => {
+            let (pretrained, finetuned) = (trained("pretrain"), trained("finetune").last().copied());
+            let (stage, what) = match which {
+                Which::Iteration(number) => {
                     (pretrained.get((number as usize).wrapping_sub(1)).copied(), format!("model of iteration {number}"))
                 }
-                (pretrained, None) => {
-                    let last = pretrained.last().copied().or_else(|| trained("finetune").last().copied());
-                    (last, "model".into())
-                }
+                Which::FineTuned => (finetuned, "fine-tuned model".into()),
+                Which::Last => (pretrained.last().copied().or(finetuned), "model".into()),
             };
             of_run(&run, stage, &what, store)?
         }
-        None => stored(name, iteration, store)?,
+        None => stored(name, which != Which::Last, store)?,
     };
     match found.made.path.join(MODEL).is_file() {
         true => Ok(found.made),
@@ -117,7 +126,7 @@ pub fn codebook(
             let missing = NameError::NotInRun { run: run.id.to_string(), what: format!("units {set} of {what}") };
             output(input.ok_or(missing)?, "a codebook", store)?
         }
-        None => stored(name, iteration.or(set), store)?,
+        None => stored(name, iteration.or(set).is_some(), store)?,
     };
     let what = found.made.path.display().to_string();
     let source = fs::read(found.made.path.join(UNITS)).ok().and_then(|bytes| {
@@ -177,9 +186,10 @@ fn output(input: &ManifestInput, what: &str, store: &Store) -> Result<Found, Nam
     Ok(store.output(&input.key, &input.digest).ok_or_else(gone)?.into())
 }
 
-/// A folder, or the one output of the store whose digest or key starts with `name`. `chosen` chooses among what a run has, which this is not.
-fn stored(name: &str, chosen: Option<u32>, store: &Store) -> Result<Found, NameError> {
-    if chosen.is_some() {
+/// A folder, or the one output of the store whose digest or key starts with `name`. `chosen` says that something was chosen among what a
+/// run has, which this is not.
+fn stored(name: &str, chosen: bool, store: &Store) -> Result<Found, NameError> {
+    if chosen {
         return Err(NameError::NotARun { name: name.into(), store: store.root().to_path_buf() });
     }
     let folder = Path::new(name);

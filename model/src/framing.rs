@@ -271,12 +271,19 @@ mod tests {
     /// fairseq reshapes the mask of 32,000 samples into 99 stretches of 323.
     #[test]
     fn reshaped_padding_counts_stretches_with_a_sample() {
-        let framing = Framing { padding: PaddingRule::Reshape, lengths: Lengths::Pad, ..framing(FRAME_STRIDE, LabelAlignment::Rounded) };
+        let framing = Framing {
+            padding: PaddingRule::Reshape,
+            lengths: Lengths::Pad,
+            ..framing(FRAME_STRIDE, LabelAlignment::Rounded)
+        };
         let crops = [32_000, 31_978, 31_977, 323, 324].map(|samples| Crop { utterance: 0, start: 0, samples });
         assert_eq!(framing.rows(&crops, &[Covered::ALL; 5]).frames, [99, 99, 99, 1, 2]);
         assert_eq!(Rows::of(&[32_000, 31_978], FRAME_STRIDE).frames, [99, 99]);
         let half = [32_000, 16_000].map(|samples| Crop { utterance: 0, start: 0, samples });
-        assert_eq!((framing.rows(&half, &[Covered { whole: 99, begun: 99 }; 2]).frames, frames(16_000)), (vec![99, 50], 49));
+        assert_eq!(
+            (framing.rows(&half, &[Covered { whole: 99, begun: 99 }; 2]).frames, frames(16_000)),
+            (vec![99, 50], 49)
+        );
     }
 
     #[test]

@@ -185,7 +185,8 @@ mod tests {
         let frames_nd = Tensor::randn([7, 6], (Kind::Float, Device::Cpu));
         for settings in [cosine(0, false), cosine(4, false), cosine(0, true), cosine(4, true), linear(0), linear(4)] {
             let (store, head) = head(&settings);
-            let units: Vec<Vec<i64>> = SETS.iter().map(|&clusters| (0..7).map(|n| n % clusters as i64).collect()).collect();
+            let units: Vec<Vec<i64>> =
+                SETS.iter().map(|&clusters| (0..7).map(|n| n % clusters as i64).collect()).collect();
             let tensors: Vec<Tensor> = units.iter().map(|units| Tensor::from_slice(units)).collect();
             let extra = head.extra_rows as usize;
             for (set, score) in head.score(&frames_nd, &tensors).iter().enumerate() {
@@ -195,7 +196,8 @@ mod tests {
                     assert_eq!(logits.len(), SETS[set] as usize + extra);
                     let class = *unit as usize + extra;
                     loss += logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[class];
-                    correct += i64::from((0..logits.len()).all(|other| other == class || logits[other] < logits[class]));
+                    correct +=
+                        i64::from((0..logits.len()).all(|other| other == class || logits[other] < logits[class]));
                 }
                 let found = score.loss.double_value(&[]);
                 assert!((found - loss).abs() < 1e-3, "{settings:?}, set {set}: {found} against {loss}");

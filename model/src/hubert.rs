@@ -67,7 +67,8 @@ impl Hubert {
         let projects = inner != width || network.projection.linear == LinearProjection::Always;
         Self {
             norm: network.projection.layer_norm.then(|| LayerNorm::new(&(&projection / "layer_norm"), inner)),
-            projection: projects.then(|| Linear::outside(&(&projection / "projection"), inner, width, network.encoder.initialisation)),
+            projection: projects
+                .then(|| Linear::outside(&(&projection / "projection"), inner, width, network.encoder.initialisation)),
             mask_embedding_d: parameter(path, "masked_spec_embed", &[width], Init::Uniform { lo: 0.0, up: 1.0 }),
             trunk: Trunk::new(path, network),
             front_end,
@@ -82,14 +83,7 @@ impl Hubert {
     }
 
     /// Encodes B × S samples. `rows` says what of them isn't padding; `None` when no row is padded and no frame is cut.
-    pub fn forward(
-        &self,
-        wave_bs: &Tensor,
-        rows: Option<&Rows>,
-        masks: &Masks,
-        mode: Mode,
-        taps: Taps,
-    ) -> Encoding {
+    pub fn forward(&self, wave_bs: &Tensor, rows: Option<&Rows>, masks: &Masks, mode: Mode, taps: Taps) -> Encoding {
         let features_btc = self.features(wave_bs, rows);
         let penalty = features_btc.square().mean(Kind::Float);
         let features_btc = self.normalise(&features_btc);

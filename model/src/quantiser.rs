@@ -106,7 +106,8 @@ impl Quantiser {
         let entries_gve = self.codevectors_1ve.view([self.groups, self.entries, -1]);
         let vectors_gne = chosen_ngv.transpose(0, 1).matmul(&entries_gve);
         let vectors_nd = vectors_gne.transpose(0, 1).reshape([frames, -1]);
-        let mean_gv = logits_ngv.softmax(-1, kind).sum_dim_intlist([0i64].as_slice(), false, kind) / frames.max(1) as f64;
+        let mean_gv =
+            logits_ngv.softmax(-1, kind).sum_dim_intlist([0i64].as_slice(), false, kind) / frames.max(1) as f64;
         Quantised { vectors_nd, codes_ng, perplexity: perplexity(&mean_gv) }
     }
 

@@ -58,9 +58,10 @@ impl Labelled {
     /// The frames of each row of a batch that are neither padding nor without a label.
     pub fn rows(&self, crops: &[Crop]) -> Rows {
         let labelled = |crop: &Crop| {
-            let sets = self.sets.iter().map(|labels| {
-                self.framing.labelled(crop, self.labels(labels, crop.utterance).len(), labels.rate())
-            });
+            let sets = self
+                .sets
+                .iter()
+                .map(|labels| self.framing.labelled(crop, self.labels(labels, crop.utterance).len(), labels.rate()));
             sets.fold(Covered::ALL, Covered::and)
         };
         self.framing.rows(crops, &crops.iter().map(labelled).collect::<Vec<_>>())

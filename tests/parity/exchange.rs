@@ -213,5 +213,8 @@ fn converted_checkpoints_of_fairseq_compute_the_same_here() {
     computes_the_same(&folder, &fixture::arrays("fairseq/hubert-ctc.npz"));
     assert!(model_folder::about(&folder).unwrap().mask_embedding);
     let vocabulary = fs::read_to_string(folder.join(VOCABULARY)).unwrap();
-    assert_eq!(vocabulary, "<pad>\n<s>\n</s>\n<unk>\n|\nE\nT\n", "the blank is fairseq's <s>, and rows stay where they are");
+    assert_eq!(
+        vocabulary, "<pad>\n<s>\n</s>\n<unk>\n|\nE\nT\n",
+        "the blank is fairseq's <s>, and rows stay where they are"
+    );
 }

@@ -32,9 +32,7 @@ fn waves() -> Vec<Tensor> {
 #[test]
 fn subsampled_log_mel_is_the_transcription_s() {
     let theirs = arrays("frontends/subsampling.npz");
-    let convolution = |kernels: Value, strides: Value| {
-        json!({"convolution": {"kernels": kernels, "strides": strides, "channels": 16, "width": 10}})
-    };
+    let convolution = |kernels: Value, strides: Value| json!({"convolution": {"kernels": kernels, "strides": strides, "channels": 16, "width": 10}});
     for (name, subsampling) in [
         ("fast", convolution(json!([5, 5]), json!([2, 2]))),
         ("wide", convolution(json!([3, 7]), json!([1, 2]))),
@@ -147,7 +145,12 @@ fn initial_weights_are_distributed_as_hugging_face_s() {
         ..network
     };
     let found = strange(&moments(&fairseq));
-    for part in ["pos_conv_embed.conv.weight_v", "feature_projection.projection.weight", "lm_head.weight", "conv_layers.6.conv.bias"] {
+    for part in [
+        "pos_conv_embed.conv.weight_v",
+        "feature_projection.projection.weight",
+        "lm_head.weight",
+        "conv_layers.6.conv.bias",
+    ] {
         assert!(found.iter().any(|name| name.ends_with(part)), "{part} among {found:?}");
     }
     assert!(found.iter().all(|name| !name.contains("encoder.layers")), "{found:?}");

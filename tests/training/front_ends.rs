@@ -79,7 +79,12 @@ fn subspaces_of_mfcc_make_an_ensemble() {
     data(root);
     let features = ["train", "dev"].map(|name| {
         let settings = FeaturesStage { kind: FeatureKind::Mfcc };
-        execute(root, &format!("features {name}"), Stage::Features(settings), &[(Role::Corpus(split(name)), root.join(name))]);
+        execute(
+            root,
+            &format!("features {name}"),
+            Stage::Features(settings),
+            &[(Role::Corpus(split(name)), root.join(name))],
+        );
         (Role::Features(split(name)), root.join(format!("features {name}/out")))
     });
     let sets = [0, 1, 2].map(|order| {

@@ -5,8 +5,9 @@ use reprise_spec::contract::{Device, Tool};
 use serde_json::json;
 
 use super::import::exchange;
-use super::{Places, model, print, progress};
+use super::{Places, load, model, print, progress};
 use crate::exit::{Exit, Failure};
+use crate::named;
 
 /// Make a model ready for another program, which computes the same with it
 #[derive(clap::Args)]
@@ -19,13 +20,12 @@ pub struct Args {
 enum To {
     /// A folder that Hugging Face transformers loads: HuBERT or Wav2Vec2, with what is above it
     Hf {
-        /// A model folder, or a run's id or its beginning
+        /// A run, by its id or enough of the beginning; the output of a stage, by its digest or key; or a folder with a model
         model: String,
         /// The folder to make; it must not be there yet
         out: PathBuf,
-        /// Which stage's model of a run; the last one's if left out
-        #[arg(long, value_name = "NAME")]
-        stage: Option<String>,
+        #[command(flatten)]
+        which: model::Choice,
         /// Print what was made as JSON
         #[arg(long)]
         json: bool,
@@ -33,12 +33,12 @@ enum To {
 }
 
 pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
-    let To::Hf { model, out, stage, json } = args.to;
-    let from = model::folder(&model, stage.as_deref(), places)?;
-    let tool = Tool::ExportHf(exchange(&from, &out)?);
+    let To::Hf { model, out, which, json } = args.to;
+    let made = named::model(&model, which.into(), &load::store(places, None)?)?;
+    let tool = Tool::ExportHf(exchange(&made.path, &out)?);
     let scores = model::use_tool("export", tool, &model::machine(Device::Cpu, 1)?, None)?;
     match json {
-        true => print::json(&json!({ "folder": out, "model": from, "summary": scores })),
+        true => print::json(&json!({ "folder": out, "model": made.path, "summary": scores })),
         false => print::line(format!("{}: {}", out.display(), progress::scores(&scores))),
     }
     Ok(Exit::Fine)

@@ -4,7 +4,7 @@ use reprise_spec::contract::Tool;
 use reprise_spec::extraction::{Extract, Layers, Numbering, StateFormat};
 
 use super::on_audio::{self, OnAudio};
-use super::{Places, load};
+use super::{Places, load, model};
 use crate::exit::{Exit, Failure};
 use crate::named;
 
@@ -24,9 +24,8 @@ pub struct Args {
     /// A run, by its id or enough of the beginning; the output of a stage, by its digest or key; or a folder with a model
     #[arg(long, value_name = "RUN|OUTPUT|FOLDER")]
     model: String,
-    /// Which iteration of a run [default: the last]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    iteration: Option<u32>,
+    #[command(flatten)]
+    which: model::Choice,
     /// Layers by number, such as `0,6,12`; `all`; or `last`
     #[arg(long, default_value = "last", value_parser = layers)]
     layers: Layers,
@@ -62,8 +61,8 @@ fn layers(text: &str) -> Result<Layers, String> {
 }
 
 pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
-    let Args { model, iteration, layers, numbering, format, on, out } = args;
-    let model = named::model(&model, iteration, &load::store(places, None)?)?;
+    let Args { model, which, layers, numbering, format, on, out } = args;
+    let model = named::model(&model, which.into(), &load::store(places, None)?)?;
     let list = on.list()?;
     list.check_outputs(format.extension(), &RESERVED)?;
     let out = load::here()?.join(out);

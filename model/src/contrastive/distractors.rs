@@ -37,9 +37,8 @@ pub fn blind_guess(utterances: &[Vec<u64>], distractors: impl Fn(usize) -> Vec<i
         let count = places.len() / targets.len().max(1);
         for (own, target) in targets.iter().enumerate() {
             let others = places[own * count..(own + 1) * count].iter().map(|&place| targets[place as usize]);
-            let mut ahead: Vec<u64> = others
-                .filter(|other| other != target && frequency[other] >= frequency[target])
-                .collect();
+            let mut ahead: Vec<u64> =
+                others.filter(|other| other != target && frequency[other] >= frequency[target]).collect();
             ahead.sort_unstable();
             ahead.dedup();
             if ahead.iter().all(|other| frequency[other] == frequency[target]) {
@@ -87,7 +86,8 @@ mod tests {
         let places = distractors(5, 100_000, &mut draws(7, 0, "u"));
         for own in 0..5 {
             for other in (0..5).filter(|&other| other != own) {
-                let found = places[own * 100_000..(own + 1) * 100_000].iter().filter(|&&place| place == other as i64).count();
+                let found =
+                    places[own * 100_000..(own + 1) * 100_000].iter().filter(|&&place| place == other as i64).count();
                 // Five standard errors around a quarter.
                 assert!((found as f64 / 100_000.0 - 0.25).abs() < 0.007, "{own} and {other}: {found}");
             }
@@ -106,7 +106,8 @@ mod tests {
         let all = |targets: &[Vec<u64>]| {
             let lengths: Vec<i64> = targets.iter().map(|targets| targets.len() as i64).collect();
             move |index: usize| {
-                let own_and_other = (0..lengths[index]).flat_map(|own| (0..lengths[index]).map(move |other| (own, other)));
+                let own_and_other =
+                    (0..lengths[index]).flat_map(|own| (0..lengths[index]).map(move |other| (own, other)));
                 own_and_other.filter(|(own, other)| own != other).map(|(_, other)| other).collect()
             }
         };

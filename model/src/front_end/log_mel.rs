@@ -127,7 +127,8 @@ fn convolutions(
         .map(|(index, (kernel, stride))| {
             let path = path / "conv_layers" / index / "conv";
             let kernel = i64::from(kernel.get());
-            let outputs = if index == last { 2 * i64::from(settings.width.get()) } else { settings.channels.get().into() };
+            let outputs =
+                if index == last { 2 * i64::from(settings.width.get()) } else { settings.channels.get().into() };
             let bound = ((inputs * kernel) as f64).sqrt().recip();
             let uniform = Init::Uniform { lo: -bound, up: bound };
             let (of_weight, of_bias) = match initialisation {

@@ -211,9 +211,8 @@ fn step(
     let &Given { settings, seed, training, model } = given;
     let step = progress.step;
     let device = model.store.device();
-    let draws = |purpose: &str, crop: &Crop| {
-        Draws::new(seed, purpose, &[epoch], &training.candidate(crop.utterance).id)
-    };
+    let draws =
+        |purpose: &str, crop: &Crop| Draws::new(seed, purpose, &[epoch], &training.candidate(crop.utterance).id);
     let rows = training.rows(&waves.crops);
     let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(|crop| draws("pretrain mask", crop)));
     let hidden = mask::rows(&settings.pretraining.masking, positions);

@@ -155,8 +155,12 @@ mod tests {
             "source": { "layer": { "height": 3, "after-final-norm": false } }, "clusters": 10, "clustering": {}, "fit": fit, "fit-on": ["a", "c"], "label": ["b"],
         }))
         .unwrap();
-        let span =
-            |index: usize| Span { split: split(["a", "b", "c"][index / 10]), id: index.to_string(), frames: 100, measured: 50 };
+        let span = |index: usize| Span {
+            split: split(["a", "b", "c"][index / 10]),
+            id: index.to_string(),
+            frames: 100,
+            measured: 50,
+        };
         utterances_to_fit(&(0..30).map(span).collect::<Vec<_>>(), &settings, seed, most)
     }
 

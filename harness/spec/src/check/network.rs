@@ -24,7 +24,8 @@ impl Rules<'_> {
                 self.broken(&format!("{at}.buckets"), &[], message, help);
             } else if furthest <= buckets / 4 {
                 let near = buckets / 4;
-                let message = format!("the largest distance, {furthest}, isn't beyond the {near} that have a bucket each");
+                let message =
+                    format!("the largest distance, {furthest}, isn't beyond the {near} that have a bucket each");
                 let help = format!("raise it above {near}, or use fewer buckets");
                 self.broken(&format!("{at}.max-distance"), &[&format!("{at}.buckets")], message, help);
             }
