@@ -342,9 +342,17 @@ fn an_output_made_from_other_inputs_is_stale_and_says_so() {
 }
 
 /// What a run found, without what tells one execution from another.
-fn found(record: &RunRecord) -> (u64, Status, Vec<(String, Option<OutputDigest>)>, BTreeMap<String, String>) {
+#[derive(Debug, PartialEq)]
+struct Found {
+    seed: u64,
+    status: Status,
+    stages: Vec<(String, Option<OutputDigest>)>,
+    environment: BTreeMap<String, String>,
+}
+
+fn found(record: &RunRecord) -> Found {
     let stages = record.stages.iter().map(|stage| (stage.name.clone(), stage.state.digest())).collect();
-    (record.seed, record.status, stages, record.environment.clone())
+    Found { seed: record.seed, status: record.status, stages, environment: record.environment.clone() }
 }
 
 #[test]
