@@ -34,6 +34,7 @@ pub mod tensor_file;
 pub mod torchaudio;
 
 use files::NewFolder;
+use keys::Keys;
 use tensor_file::{TensorFile, quoted};
 
 /// Names of a list that are told; the others are counted.
@@ -106,7 +107,39 @@ fn contrastive<'a>(
     }
 }
 
+/// How a program whose settings stand in a `.json` beside the tensors names the rows of a CTC head.
+struct Rows {
+    key: &'static str,
+    /// Rows before those that are listed.
+    before: &'static [&'static str],
+    must: &'static str,
+}
+
 impl Foreign {
+    /// Understands the tensors in `file` with the `settings` beside it.
+    fn beside(
+        file: &Path,
+        settings: &Keys,
+        network: Network,
+        place: fn(&str) -> Place,
+        rows: &Rows,
+    ) -> Result<Self, StageError> {
+        let tensors = TensorFile::open(file)?;
+        let vocabulary = match settings.texts(rows.key)? {
+            Some(listed) => {
+                let all = rows.before.iter().copied().chain(listed).map(String::from).collect();
+                Some(symbols::of_rows(settings.path(), all)?)
+            }
+            None if tensors.names().any(|name| place(name) == Place::Ours("lm_head.weight".into())) => {
+                return Err(settings.wrong(rows.key, rows.must));
+            }
+            None => None,
+        };
+        let family = settings.one_of("model_type", "", Family::NAMES)?;
+        let output = Output::of(vocabulary.as_ref());
+        Ok(Self { network, family, output, vocabulary, tensors, place, notes: Vec::new() })
+    }
+
     /// Reads every tensor and makes a model folder of them. Returns the number of parameters and layers.
     ///
     /// # Errors

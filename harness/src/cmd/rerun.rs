@@ -2,7 +2,7 @@ use reprise_spec::identity::OutputDigest;
 use serde_json::json;
 
 use super::recorded::Recorded;
-use super::run::execute_shown;
+use super::run::{SideBySide, execute_shown};
 use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
 use crate::rerun::grade::{self, Judged, Verdict};
@@ -27,9 +27,8 @@ pub struct Args {
     /// Threads inside one stage [default: those of the run]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    jobs: u32,
+    #[command(flatten)]
+    jobs: SideBySide,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +60,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         .iter()
         .map(|recorded| recorded.job(label(recorded), &area.store, means, None))
         .collect::<Result<_, _>>()?;
-    let outcomes = execute_shown(&jobs, args.jobs, |_| {})?;
+    let outcomes = execute_shown(&jobs, args.jobs.at_once, |_| {})?;
     let comparisons: Vec<Comparison> = recorded
         .iter()
         .zip(&outcomes)

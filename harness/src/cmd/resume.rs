@@ -1,5 +1,5 @@
 use super::recorded::Recorded;
-use super::run::follow;
+use super::run::{SideBySide, follow};
 use super::{Places, load};
 use crate::exit::{Exit, Failure};
 use crate::store::{ListedRun, Seen, Store};
@@ -12,9 +12,8 @@ use crate::store::{ListedRun, Seen, Store};
 pub struct Args {
     /// The run's id, or enough of its beginning to be unique; the newest run that can be continued if left out
     run: Option<String>,
-    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    jobs: u32,
+    #[command(flatten)]
+    jobs: SideBySide,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +44,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let recorded = Recorded::of(record, &store, places)?;
     eprintln!("resuming run {id}  {}  seed {}", recorded.record.experiment, recorded.record.seed);
     let job = recorded.job(String::new(), &store, recorded.means(), Some(recorded.record.id.clone()))?;
-    follow(&[job], args.jobs, args.json)
+    follow(&[job], args.jobs.at_once, args.json)
 }
 
 /// The newest run that ended without a result.

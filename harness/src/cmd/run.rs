@@ -26,9 +26,8 @@ pub struct Args {
     /// Threads inside one stage; part of what a result is recorded with, because bits depend on it
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
-    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    jobs: u32,
+    #[command(flatten)]
+    jobs: SideBySide,
     /// Seconds between two checkpoints
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
@@ -84,7 +83,15 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         resume: None,
     };
     let jobs: Vec<Job<'_>> = experiment.seeds.iter().map(job).collect();
-    follow(&jobs, args.jobs, args.json)
+    follow(&jobs, args.jobs.at_once, args.json)
+}
+
+/// How many stages execute at a time, for every verb that executes runs.
+#[derive(clap::Args)]
+pub(super) struct SideBySide {
+    /// Stages that may execute side by side; changes neither the threads of a stage nor any result
+    #[arg(long = "jobs", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub at_once: u32,
 }
 
 /// Executes the jobs, shows what happens, and prints the results of each run as it ends; as JSON all together.

@@ -8,10 +8,8 @@ use reprise_spec::network::{FrontEnd, FrontEndNorm, LayerNormPlacement, Network,
 use serde_json::{Value, json};
 
 use super::keys::Keys;
-use super::tensor_file::TensorFile;
-use super::{Foreign, Place, architecture, symbols};
+use super::{Foreign, Place, Rows, architecture};
 use crate::failure::StageError;
-use crate::model_folder::{Family, Output};
 
 /// Symbols that every dictionary of fairseq starts with; the first is the CTC blank.
 const SPECIAL: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
@@ -24,27 +22,12 @@ pub fn open(file: &Path) -> Result<Foreign, StageError> {
         let normalize = keys.get("normalize").and_then(Value::as_bool);
         wave.normalise_waveform = normalize.ok_or_else(|| keys.wrong("normalize", "true or false"))?;
     }
-    let tensors = TensorFile::open(file)?;
-    let vocabulary = match keys.texts("dictionary")? {
-        Some(symbols) => {
-            let rows = SPECIAL.into_iter().chain(symbols).map(String::from).collect();
-            Some(symbols::of_rows(keys.path(), rows)?)
-        }
-        None if tensors.names().any(|name| place(name) == Place::Ours("lm_head.weight".into())) => {
-            return Err(keys.wrong("dictionary", "the symbols of the dictionary that it was fine-tuned with, in order"));
-        }
-        None => None,
+    let rows = Rows {
+        key: "dictionary",
+        before: &SPECIAL,
+        must: "the symbols of the dictionary that it was fine-tuned with, in order",
     };
-    let family = keys.one_of("model_type", "", Family::NAMES)?;
-    Ok(Foreign {
-        output: Output::of(vocabulary.as_ref()),
-        network,
-        family,
-        vocabulary,
-        tensors,
-        place,
-        notes: Vec::new(),
-    })
+    Foreign::beside(file, &keys, network, place, &rows)
 }
 
 /// Fields of `HubertConfig` and `Wav2Vec2Config`; what isn't there has fairseq's default.

@@ -15,33 +15,15 @@ use std::path::Path;
 use reprise_spec::network::{FrontEnd, FrontEndNorm, LayerNormPlacement, LinearProjection, Network, WaveFrontEnd};
 
 use super::keys::Keys;
-use super::tensor_file::TensorFile;
-use super::{Foreign, Place, architecture, symbols};
+use super::{Foreign, Place, Rows, architecture};
 use crate::failure::StageError;
-use crate::model_folder::{Family, Output};
 
 /// Understands the state dict `file` and the arguments beside it.
 pub fn open(file: &Path) -> Result<Foreign, StageError> {
     let keys = Keys::read(&file.with_extension("json"))?;
     let network = network(&keys)?;
-    let tensors = TensorFile::open(file)?;
-    let vocabulary = match keys.texts("labels")? {
-        Some(labels) => Some(symbols::of_rows(keys.path(), labels.into_iter().map(String::from).collect())?),
-        None if tensors.names().any(|name| place(name) == Place::Ours("lm_head.weight".into())) => {
-            return Err(keys.wrong("labels", "the symbols of the `aux` head, the CTC blank first"));
-        }
-        None => None,
-    };
-    let family = keys.one_of("model_type", "", Family::NAMES)?;
-    Ok(Foreign {
-        output: Output::of(vocabulary.as_ref()),
-        network,
-        family,
-        vocabulary,
-        tensors,
-        place,
-        notes: Vec::new(),
-    })
+    let rows = Rows { key: "labels", before: &[], must: "the symbols of the `aux` head, the CTC blank first" };
+    Foreign::beside(file, &keys, network, place, &rows)
 }
 
 /// Arguments of `wav2vec2_model`.
