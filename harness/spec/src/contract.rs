@@ -28,6 +28,9 @@ pub struct Request {
     /// Present exactly when the stage draws.
     pub seed: Option<u64>,
     pub inputs: Vec<Input>,
+    /// A stored stage that trained the same for fewer steps, to go on from where there is no newer checkpoint in `work`. It saves time and
+    /// changes no bit, so it is no input.
+    pub prefix: Option<Prefix>,
     /// Where the files of a corpus lie; present for every stage that reads audio, transcripts or alignments.
     pub data: Option<DataSource>,
     /// The folder of this stage's attempt: `out/` for outputs, `checkpoints/`, `metrics.log`.
@@ -92,13 +95,23 @@ pub struct Input {
     pub path: PathBuf,
 }
 
+/// The output of a stage that trained the same for fewer steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Prefix {
+    pub key: StageKey,
+    pub digest: OutputDigest,
+    /// The folder with the output's files.
+    pub path: PathBuf,
+}
+
 /// The files of a corpus on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DataSource {
     /// The folder that relative paths in `utterances.tsv` and in `files` start from.
     pub root: PathBuf,
-    /// For `corpus` stages: the files of the split, as `sha256  size  path` lines sorted by path.
+    /// For `corpus` and `checkpoint` stages: the files, as `sha256  size  path` lines sorted by path.
     pub files: Option<PathBuf>,
 }
 

@@ -7,7 +7,7 @@ use crate::corpus::Conversion;
 use crate::evaluation::{Decoding, UnitQuality};
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
-use crate::strategy::{Clustering, Quantiser};
+use crate::strategy::{Carry, Clustering, Quantiser};
 use crate::training::{Finetuning, Pretraining};
 use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
 
@@ -16,6 +16,7 @@ use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     Corpus(CorpusStage),
+    Checkpoint(CheckpointStage),
     Features(FeaturesStage),
     Units(UnitsStage),
     Pretrain(PretrainStage),
@@ -42,6 +43,14 @@ pub enum CorpusPart {
     Utterances { transcribed: bool, conversion: Conversion, exclude_at_most: u32 },
     /// Word and phone times of utterances that an `Utterances` stage of the same split listed. Gives `phones.tsv` and `words.tsv`.
     Alignments,
+}
+
+/// Takes in a model folder that was made elsewhere. Gives its `model.safetensors` and `model.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckpointStage {
+    /// Of the folder's files.
+    pub content: ContentDigest,
 }
 
 /// Computes acoustic features of one split at 100 Hz. Gives `features.npy` (frames × dimensions, `f32`) and `utterances.tsv`
@@ -91,16 +100,44 @@ impl std::fmt::Display for UnitSource {
     }
 }
 
-/// Trains one iteration from random weights. Gives `model.safetensors`, `model.json` and `validation.tsv`.
+/// Trains one iteration, or the beginning of one. Gives `model.safetensors`, `model.json`, `validation.tsv` and `state.safetensors`, from which
+/// a stage that trains the same for longer can go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PretrainStage {
     pub network: Network,
+    /// With the peak and the warm-up of this iteration.
     pub pretraining: Pretraining,
     pub targets: PretrainTargets,
+    /// Steps from the iteration's start to the end of this stage.
     pub steps: Steps,
+    pub start: Start,
+    pub span: Span,
     pub train_on: Vec<SplitName>,
     pub validate_on: Vec<SplitName>,
+}
+
+/// What an iteration starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Start {
+    /// Random weights.
+    Random,
+    /// What `carry` takes over of the `Role::Start` among the inputs; what it leaves is new. `trained` counts the steps that led there since
+    /// weights were last drawn at random: draws by step and by epoch go on from there, so that a warm start doesn't see the same batches again.
+    Warm { carry: Carry, trained: u64 },
+}
+
+/// Where a stage lies in its learning-rate schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Span {
+    /// Steps of the schedule before the iteration's first.
+    pub before: u64,
+    /// All steps of the schedule.
+    pub total: u64,
+    /// After this many steps of the iteration the rate leaves the schedule and falls in a line to zero at the stage's last step.
+    pub cool_down_after: Option<u64>,
 }
 
 /// What an iteration predicts.
@@ -158,6 +195,8 @@ pub enum Role {
     InputUnits,
     /// A pretrained model.
     Pretrained,
+    /// The model, with its training state, that an iteration starts from.
+    Start,
     /// A fine-tuned model.
     Finetuned,
 }
@@ -172,6 +211,7 @@ impl std::fmt::Display for Role {
             Role::Targets(set) => write!(f, "targets {set}"),
             Role::InputUnits => f.write_str("input units"),
             Role::Pretrained => f.write_str("pretrained model"),
+            Role::Start => f.write_str("start"),
             Role::Finetuned => f.write_str("fine-tuned model"),
         }
     }
@@ -182,9 +222,10 @@ impl Stage {
     pub fn kind(&self) -> &'static str {
         match self {
             Stage::Corpus(_) => "corpus/1",
+            Stage::Checkpoint(_) => "checkpoint/1",
             Stage::Features(_) => "features/1",
             Stage::Units(_) => "units/2",
-            Stage::Pretrain(_) => "pretrain/2",
+            Stage::Pretrain(_) => "pretrain/3",
             Stage::Finetune(_) => "finetune/2",
             Stage::Decode(_) => "decode/1",
             Stage::Probe(_) => "probe/1",
@@ -200,7 +241,7 @@ impl Stage {
     pub fn draws(&self) -> bool {
         match self {
             Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) => true,
-            Stage::Corpus(_) | Stage::Features(_) | Stage::Decode(_) | Stage::Probe(_) => false,
+            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) | Stage::Decode(_) | Stage::Probe(_) => false,
         }
     }
 
@@ -208,6 +249,7 @@ impl Stage {
     pub fn canonical(&self) -> Vec<u8> {
         match self {
             Stage::Corpus(settings) => canon::bytes(settings),
+            Stage::Checkpoint(settings) => canon::bytes(settings),
             Stage::Features(settings) => canon::bytes(settings),
             Stage::Units(settings) => canon::bytes(settings),
             Stage::Pretrain(settings) => canon::bytes(settings),
