@@ -21,7 +21,7 @@ fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
         assert!(pnmi > 0.0 && pnmi < 1.0, "{pnmi}");
         assert!(name(&iteration["targets"][0]["quality"], "pnmi-null") < pnmi, "shuffled labels know less than labels");
     }
-    assert!(name(&results["recognition"][0]["scores"], "wer") > 0.0);
+    assert!(name(&results["judgements"][0]["recognition"][0]["scores"], "wer") > 0.0);
 
     assert_eq!(place.to_execute("tiny.yaml"), Vec::<String>::new());
     let second = place.json(&["run", "--json", "tiny.yaml"]);

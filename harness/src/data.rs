@@ -10,7 +10,7 @@ use reprise_spec::identity::ContentDigest;
 use reprise_spec::values::{Name, SplitName};
 use thiserror::Error;
 
-use crate::plan::{self, Contents, Part};
+use crate::plan::{self, Contents, Needed, Part};
 use crate::project::Project;
 
 pub mod hashing;
@@ -51,7 +51,21 @@ pub struct CorpusFiles {
     pub lists: BTreeMap<(SplitName, Part), FileList>,
     /// The splits whose files come from a committed list.
     committed: BTreeSet<(SplitName, Part)>,
+    /// Models from elsewhere that the experiment needs; absent where no data root has one.
+    pub checkpoints: BTreeMap<Name, CheckpointFiles>,
+    /// Those that no data root has.
+    pub absent: BTreeSet<Name>,
 }
+
+/// A model folder from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointFiles {
+    pub root: PathBuf,
+    pub list: FileList,
+}
+
+/// The files of a model folder.
+const MODEL_FILES: [&str; 2] = ["model.json", "model.safetensors"];
 
 /// Why a corpus can't be used.
 #[derive(Debug, Error, Diagnostic)]
@@ -61,6 +75,14 @@ pub enum DataError {
         "pass --data DIR with the folder that holds {name}/, or name it in REPRISE_DATA or reprise.toml"
     ))]
     NotFound { name: Name, roots: Roots },
+    #[error("checkpoint {name} not found: looked in {}", shown(.roots))]
+    #[diagnostic(help(
+        "pass --data DIR with the folder that holds {name}/, or name it in REPRISE_DATA or reprise.toml; `reprise import` makes one"
+    ))]
+    NoCheckpoint { name: Name, roots: Roots },
+    #[error("{} is not a model folder: it has no {missing}", .folder.display())]
+    #[diagnostic(help("the experiment names it as the checkpoint {name}; `reprise import` makes model folders"))]
+    NotAModel { name: Name, folder: PathBuf, missing: &'static str },
     #[error("corpus {name} has no split {split}: there is no folder {}", .folder.display())]
     #[diagnostic(help("{help}"))]
     NoSplit { name: Name, split: SplitName, folder: PathBuf, help: String },
@@ -105,7 +127,7 @@ impl CorpusFiles {
     /// that isn't there is no error here: see [`CorpusFiles::located`].
     pub fn survey(
         corpus: &Corpus,
-        needed: &BTreeSet<(SplitName, Part)>,
+        needed: &Needed,
         folder: &Path,
         roots: &Roots,
         hasher: &mut Hasher,
@@ -117,9 +139,11 @@ impl CorpusFiles {
             roots: roots.clone(),
             lists: BTreeMap::new(),
             committed: BTreeSet::new(),
+            checkpoints: BTreeMap::new(),
+            absent: BTreeSet::new(),
         };
         let mut found: Vec<((SplitName, Part), Vec<String>)> = Vec::new();
-        for (split, part) in needed {
+        for (split, part) in &needed.splits {
             let what = (split.clone(), *part);
             let transcribed = plan::transcribed(corpus, split);
             let committed = match corpus.lists.get(split) {
@@ -145,12 +169,42 @@ impl CorpusFiles {
                 files.lists.insert(what, list);
             }
         }
+        for name in &needed.checkpoints {
+            let Some(root) = roots.find(name) else {
+                files.absent.insert(name.clone());
+                continue;
+            };
+            if let Some(missing) = MODEL_FILES.iter().find(|file| !root.join(file).is_file()) {
+                return Err(DataError::NotAModel { name: name.clone(), folder: root, missing });
+            }
+            let list = FileList::new(hasher.entries(&root, &MODEL_FILES.map(String::from).iter().collect::<Vec<_>>())?);
+            files.checkpoints.insert(name.clone(), CheckpointFiles { root, list });
+        }
         Ok(files)
     }
 
     /// What is known about the files, for [`crate::plan::Plan::new`].
     pub fn contents(&self) -> Contents {
-        self.lists.iter().map(|(what, list)| (what.clone(), list.digest())).collect()
+        Contents {
+            splits: self.lists.iter().map(|(what, list)| (what.clone(), list.digest())).collect(),
+            checkpoints: self.checkpoints.iter().map(|(name, files)| (name.clone(), files.list.digest())).collect(),
+        }
+    }
+
+    /// The model folder from elsewhere with this content.
+    pub fn checkpoint(&self, content: ContentDigest) -> Option<&CheckpointFiles> {
+        self.checkpoints.values().find(|files| files.list.digest() == content)
+    }
+
+    /// The folder of the corpus, when everything that the experiment reads is there.
+    ///
+    /// # Errors
+    /// When no data root has the corpus, or one of the checkpoints.
+    pub fn complete(&self) -> Result<&Path, DataError> {
+        match self.absent.first() {
+            Some(name) => Err(DataError::NoCheckpoint { name: name.clone(), roots: self.roots.clone() }),
+            None => self.located(),
+        }
     }
 
     /// The digest of one split's files.

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 use reprise_spec::contract::{Device, Failure, Level, Score};
-use reprise_spec::experiment::Experiment;
+use reprise_spec::experiment::{Experiment, Variant};
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use thiserror::Error;
 
 use crate::data::{CorpusFiles, DataError, Hasher, Hashing};
 use crate::interrupt::Interrupt;
 use crate::lease::Owner;
-use crate::plan::{Node, Plan};
+use crate::plan::{Need, Node, Plan, RunOf};
 use crate::provenance::Provenance;
 use crate::store::{Means, Recipe, RunId, RunRecord, Store, StoreError};
 
@@ -34,8 +34,8 @@ pub struct Job<'a> {
     pub text: &'a str,
     pub identity: Identity,
     pub plan: &'a Plan,
-    /// One of the seeds of the plan.
-    pub seed: u64,
+    /// One of the runs of the plan.
+    pub run: RunOf,
     pub corpus: &'a CorpusFiles,
     pub store: &'a Store,
     pub provenance: Provenance,
@@ -44,19 +44,21 @@ pub struct Job<'a> {
     pub resume: Option<RunId>,
 }
 
-/// Which experiment a run is of.
+/// Which variant of which experiment a run is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub spec: SpecHash,
     pub variant: VariantHash,
+    /// The variant's name; empty where it is alone.
+    pub name: String,
     /// The canonical bytes that `spec` is the hash of.
     pub canonical: Vec<u8>,
 }
 
 impl Identity {
-    pub fn of(experiment: &Experiment) -> Self {
+    pub fn of(experiment: &Experiment, variant: &Variant) -> Self {
         let canonical = experiment.meaning().to_bytes();
-        Self { spec: experiment.spec_hash(), variant: experiment.variant_hash(), canonical }
+        Self { spec: experiment.spec_hash(), variant: variant.setting.hash(), name: variant.name.clone(), canonical }
     }
 }
 
@@ -263,21 +265,22 @@ pub fn execute(
     schedule::run(jobs, stages, at_once, interrupt, observe)
 }
 
-/// A stage of a run: its node, the node's index in the plan, and its key.
+/// A stage of a run: its node, what it is in the run, the node's index in the plan, and its key.
 #[derive(Clone, Copy)]
 struct Keyed<'a> {
     node: &'a Node,
+    need: &'a Need,
     index: usize,
     key: StageKey,
 }
 
 /// The stages of a run in the order of its plan.
 fn keyed<'a>(job: &'a Job<'_>) -> Result<Vec<Keyed<'a>>, ExecuteError> {
-    let nodes = job.plan.run(job.seed);
-    match nodes.map(|(index, node)| node.key.map(|key| Keyed { node, index, key })).collect() {
+    let nodes = job.plan.run(job.run);
+    match nodes.map(|(index, node, need)| node.key.map(|key| Keyed { node, need, index, key })).collect() {
         Some(stages) => Ok(stages),
         // Only a corpus whose files are not known leaves keys open, and the files of one that is there are known.
-        None => Err(job.corpus.located().map(|_| ExecuteError::Unknown).unwrap_or_else(ExecuteError::from)),
+        None => Err(job.corpus.complete().map(|_| ExecuteError::Unknown).unwrap_or_else(ExecuteError::from)),
     }
 }
 

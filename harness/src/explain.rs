@@ -104,12 +104,12 @@ pub fn explain(a: &Subject, b: &Subject, store: &Store) -> Result<Explanation, E
         return Ok(explanation(one.fields_that_differ(&other), inputs.clone(), upstream(&inputs, store)));
     }
     let incomparable = || ExplainError::Incomparable { a: a.to_string(), b: b.to_string() };
-    let (one, other) = match (a, b) {
-        (Subject::Variant { .. }, _) | (_, Subject::Variant { .. }) => (a.setting(), b.setting()),
-        _ => (a.meaning(), b.meaning()),
+    let (one, other) = match (a.meaning(), b.meaning()) {
+        (Some(one), Some(other)) => (Some(one.clone()), Some(other.clone())),
+        _ => (a.setting(), b.setting()),
     };
     let (Some(one), Some(other)) = (one, other) else { return Err(incomparable()) };
-    let mut fields = fields(one, other);
+    let mut fields = fields(&one, &other);
     let mut causes = Vec::new();
     if let (Subject::Run { record: a, .. }, Subject::Run { record: b, .. }) = (a, b) {
         fields.extend(differing("seed", a.seed, b.seed));

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
+use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::extraction::Made;
 use reprise_spec::stage::{Role, UnitSource};
 use thiserror::Error;
 
 use crate::digest::{self, DigestError};
-use crate::store::{Manifest, ManifestInput, RunRecord, Store, StoreError, StoredOutput, manifest};
+use crate::store::{Manifest, ManifestInput, RunRecord, StageRecord, Store, StoreError, StoredOutput, manifest};
 
 /// The file that makes a folder a model.
 const MODEL: &str = "model.json";
@@ -162,10 +163,13 @@ fn run(name: &str, store: &Store) -> Result<Option<RunRecord>, NameError> {
     }
 }
 
-/// Places of the stages of a kind in a run.
+/// Places of the stages of a kind in a run: of those that train a model the ends of iterations, for branches and points on the way are no
+/// iteration's model.
 fn trained(run: &RunRecord, kind: &str) -> Vec<usize> {
-    let word = |kind: &str| kind.split('/').next().unwrap_or_default().to_owned();
-    (0..run.stages.len()).filter(|&at| word(&run.stages[at].kind) == kind).collect()
+    let of_kind = |stage: &StageRecord| stage.kind.split('/').next() == Some(kind);
+    let ends = |point: Point| point.ends_iteration && (kind != "pretrain" || point.rate != Rate::CooledDown);
+    let wanted = |stage: &StageRecord| of_kind(stage) && stage.point.is_none_or(ends);
+    (0..run.stages.len()).filter(|&at| wanted(&run.stages[at])).collect()
 }
 
 /// The output of one stage of a run.

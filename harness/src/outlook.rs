@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::plan::Plan;
-use crate::store::{ManifestInput, Store};
+use crate::store::{Continued, ManifestInput, Store};
 use reprise_spec::identity::OutputDigest;
 
 /// What a run would do with one stage.
@@ -40,6 +40,11 @@ pub fn of(plan: &Plan, store: &Store) -> Vec<Outlook> {
     for node in &plan.nodes {
         let mut edges: Vec<_> = node.inputs.iter().collect();
         edges.sort();
+        // A run that has the shorter training as well goes on from it; of several runs the first speaks.
+        let prefix = node.runs.iter().find_map(|need| need.continues).and_then(|prefix| {
+            let Outlook::Stored { digest } = outlooks.get(prefix)? else { return None };
+            Some(Continued { key: plan.nodes[prefix].key?, digest: *digest })
+        });
         let inputs: Option<Vec<ManifestInput>> = edges
             .iter()
             .map(|edge| match (&outlooks[edge.node], plan.nodes[edge.node].key) {
@@ -51,7 +56,7 @@ pub fn of(plan: &Plan, store: &Store) -> Vec<Outlook> {
             .collect();
         let outlook = match (node.key, inputs) {
             (None, _) => Outlook::Unknown,
-            (Some(key), Some(inputs)) => match store.valid_output(&key, &inputs) {
+            (Some(key), Some(inputs)) => match store.valid_output(&key, &inputs, prefix) {
                 Some(output) => Outlook::Stored { digest: output.manifest.digest },
                 None if store.outputs(&key).is_empty() => Outlook::Execute,
                 None => Outlook::Stale,

@@ -1,21 +1,23 @@
 //! The numbers of a run, gathered from the manifests of its stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reprise_spec::contract::Score;
-use reprise_spec::identity::StageKey;
+use reprise_spec::evaluation::{Point, Rate};
+use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
 
-use crate::store::{RunRecord, Store};
+use crate::store::{Manifest, RunRecord, StageRecord, Store};
 
-/// What a run found: one entry an iteration, one for fine-tuning, one a decoded split.
+/// What a run found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Results {
+    /// First to last.
     pub iterations: Vec<Iteration>,
-    pub finetuning: Vec<Score>,
-    pub recognition: Vec<Recognition>,
+    /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained.
+    pub judgements: Vec<Judgement>,
 }
 
 /// One iteration of pretraining.
@@ -24,6 +26,7 @@ pub struct Results {
 pub struct Iteration {
     /// What it predicted: one set of units as a rule, several for an ensemble; none where the stage of the units is no longer stored.
     pub targets: Vec<Units>,
+    pub steps: u64,
     pub pretraining: Vec<Score>,
 }
 
@@ -38,6 +41,29 @@ pub struct Units {
     pub quality: Vec<Score>,
 }
 
+/// What fine-tuning made of the model at a point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Judgement {
+    pub point: Option<Point>,
+    /// What pretraining took up to there.
+    pub cost: Cost,
+    pub finetuning: Vec<Score>,
+    /// One entry a decoded split.
+    pub recognition: Vec<Recognition>,
+}
+
+/// What pretraining took up to a point, extraction and clustering included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cost {
+    /// Audio trained on, repetitions counted.
+    pub audio_seconds: f64,
+    /// Time on the device of the stages that led there, each counted once, as far as they are stored. Of a stage that was killed and continued
+    /// only its last attempt is known.
+    pub device_seconds: f64,
+}
+
 /// The scores of one decoded split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,30 +72,35 @@ pub struct Recognition {
     pub scores: Vec<Score>,
 }
 
+impl Judgement {
+    /// Whether a claim may compare this point's numbers with those of others: not of a model in mid-schedule.
+    pub fn compares(&self) -> bool {
+        self.point.is_none_or(|point| point.rate != Rate::Running)
+    }
+}
+
 impl Results {
     /// The results of a run as far as it came. Stages whose output is no longer stored are left out.
     pub fn of(run: &RunRecord, store: &Store) -> Self {
         let mut results = Self::default();
         let mut units: BTreeMap<StageKey, Units> = BTreeMap::new();
         for stage in &run.stages {
-            let Some(output) = stage.state.digest().and_then(|digest| store.output(&stage.key, &digest)) else {
-                continue;
-            };
-            let manifest = output.manifest;
-            let (summary, inputs) = (manifest.summary, manifest.inputs);
-            match manifest.settings {
+            let Some(manifest) = manifest(stage, store) else { continue };
+            let (summary, inputs) = (&manifest.summary, &manifest.inputs);
+            match &manifest.settings {
                 Stage::Units(settings) => {
                     let (source, clusters) = (settings.source.to_string(), settings.clusters.get());
-                    units.insert(manifest.key, Units { source, clusters, scores: summary, quality: Vec::new() });
+                    let found = Units { source, clusters, scores: summary.clone(), quality: Vec::new() };
+                    units.insert(manifest.key, found);
                 }
                 Stage::Probe(ProbeStage::UnitQuality(_)) => {
                     let measured = inputs.iter().find(|input| input.role == Role::Units);
                     if let Some(measured) = measured.and_then(|input| units.get_mut(&input.key)) {
-                        measured.quality = summary;
+                        measured.quality = summary.clone();
                     }
                 }
-                Stage::Pretrain(settings) => {
-                    let targets = match settings.targets {
+                Stage::Pretrain(settings) if stage.point.is_none_or(ends_iteration) => {
+                    let targets = match &settings.targets {
                         PretrainTargets::Units(_) => inputs
                             .iter()
                             .filter(|input| matches!(input.role, Role::Targets(_)))
@@ -80,17 +111,81 @@ impl Results {
                             vec![Units { source: "quantiser".into(), clusters, ..Units::default() }]
                         }
                     };
-                    results.iterations.push(Iteration { targets, pretraining: summary });
+                    let steps = u64::from(settings.steps.get());
+                    results.iterations.push(Iteration { targets, steps, pretraining: summary.clone() });
                 }
-                Stage::Finetune(_) => results.finetuning = summary,
+                Stage::Finetune(_) => {
+                    let judgement = results.judgement(stage.point);
+                    judgement.finetuning = summary.clone();
+                    judgement.cost = Cost::of(&manifest, store);
+                }
                 Stage::Decode(decode) => {
-                    results.recognition.push(Recognition { split: decode.split.to_string(), scores: summary })
+                    let recognition = Recognition { split: decode.split.to_string(), scores: summary.clone() };
+                    results.judgement(stage.point).recognition.push(recognition);
                 }
-                Stage::Corpus(_) | Stage::Features(_) => {}
+                Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
             }
         }
+        results.judgements.sort_by_key(|judgement| judgement.point);
         results
     }
+
+    /// The judgement of the last step of pretraining, or of the model that was never pretrained.
+    pub fn last(&self) -> Option<&Judgement> {
+        self.judgements.last()
+    }
+
+    fn judgement(&mut self, point: Option<Point>) -> &mut Judgement {
+        let index = self.judgements.iter().position(|known| known.point == point).unwrap_or_else(|| {
+            self.judgements.push(Judgement { point, ..Judgement::default() });
+            self.judgements.len() - 1
+        });
+        &mut self.judgements[index]
+    }
+}
+
+impl Cost {
+    /// What led to a fine-tuning, without the fine-tuning itself.
+    fn of(finetuning: &Manifest, store: &Store) -> Self {
+        let mut cost = Self::default();
+        let mut seen: BTreeSet<(StageKey, OutputDigest)> = BTreeSet::new();
+        let of_model = |role: &Role| *role == Role::Pretrained;
+        let mut open: Vec<(StageKey, OutputDigest)> = read(finetuning, of_model).collect();
+        while let Some((key, digest)) = open.pop() {
+            if !seen.insert((key, digest)) {
+                continue;
+            }
+            let Some(output) = store.output(&key, &digest) else { continue };
+            let manifest = output.manifest;
+            // Reading a corpus is no part of pretraining, and a checkpoint from elsewhere took its time elsewhere.
+            if !matches!(manifest.settings, Stage::Corpus(_) | Stage::Checkpoint(_)) {
+                cost.device_seconds += manifest.seconds;
+            }
+            let longer = manifest.continued.map(|continued| (continued.key, continued.digest));
+            if let Stage::Pretrain(_) = manifest.settings {
+                let seen = find(&manifest.summary, "audio-seconds").map_or(0.0, |score| score.value);
+                // A stage that goes on from another counts the audio of both.
+                let before = longer.and_then(|(key, digest)| store.output(&key, &digest));
+                let before = before.and_then(|output| find(&output.manifest.summary, "audio-seconds").cloned());
+                cost.audio_seconds += seen - before.map_or(0.0, |score| score.value);
+            }
+            open.extend(read(&manifest, |_| true));
+            open.extend(longer);
+        }
+        cost
+    }
+}
+
+fn read(manifest: &Manifest, wanted: impl Fn(&Role) -> bool) -> impl Iterator<Item = (StageKey, OutputDigest)> {
+    manifest.inputs.iter().filter(move |input| wanted(&input.role)).map(|input| (input.key, input.digest))
+}
+
+fn ends_iteration(point: Point) -> bool {
+    point.ends_iteration && point.rate != Rate::CooledDown
+}
+
+fn manifest(stage: &StageRecord, store: &Store) -> Option<Manifest> {
+    Some(store.output(&stage.key, &stage.state.digest()?)?.manifest)
 }
 
 /// The score of this name.

@@ -29,7 +29,7 @@ pub mod recipe;
 pub mod run;
 
 pub use area::Area;
-pub use manifest::{Manifest, ManifestFile, ManifestInput};
+pub use manifest::{Continued, Manifest, ManifestFile, ManifestInput};
 pub use recipe::Recipe;
 pub use run::{Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
 
@@ -215,9 +215,17 @@ impl Store {
         self.outputs(key).into_iter().find(|output| output.manifest.digest == *digest)
     }
 
-    /// The output that a run reuses: the oldest whole one whose inputs were the outputs that this run has chosen.
-    pub fn valid_output(&self, key: &StageKey, inputs: &[ManifestInput]) -> Option<StoredOutput> {
-        self.outputs(key).into_iter().find(|output| output.manifest.inputs == inputs)
+    /// The output that a run reuses: the oldest whole one whose inputs were the outputs that this run has chosen, and that didn't go on from
+    /// another output of the stage that the run chose for its `prefix`.
+    pub fn valid_output(
+        &self,
+        key: &StageKey,
+        inputs: &[ManifestInput],
+        prefix: Option<Continued>,
+    ) -> Option<StoredOutput> {
+        let forked = |continued: Continued| prefix.is_some_and(|p| p.key == continued.key && p.digest != continued.digest);
+        let valid = |manifest: &Manifest| manifest.inputs == inputs && !manifest.continued.is_some_and(forked);
+        self.outputs(key).into_iter().find(|output| valid(&output.manifest))
     }
 
     /// All runs, newest first, damaged ones included. A store that doesn't exist has none.

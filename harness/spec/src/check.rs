@@ -1,7 +1,7 @@
 //! Rules about more than one value: what no single type can refuse.
 
 use crate::arithmetic::frames_at;
-use crate::experiment::Experiment;
+use crate::experiment::{Variant, Written};
 use crate::node::{Node, Path};
 use crate::problem::Problem;
 use crate::strategy::Strategy;
@@ -17,9 +17,9 @@ const SHORTEST_UNSNAPPED: u64 = 3_200;
 /// Most seeds of one experiment.
 pub const MOST_SEEDS: usize = 1_000;
 
-/// Every rule that `experiment` breaks; `tree` is where it was written.
-pub fn check(experiment: &Experiment, tree: &Node) -> Vec<Problem> {
-    let mut rules = Rules { experiment, tree, problems: Vec::new() };
+/// Every rule that one variant breaks; `tree` is where it was written. `alone` says that the file has no other.
+pub fn check(experiment: &Written, tree: &Node, alone: bool) -> Vec<Problem> {
+    let mut rules = Rules { experiment, alone, tree, problems: Vec::new() };
     rules.network();
     rules.pretraining();
     rules.strategy();
@@ -30,8 +30,32 @@ pub fn check(experiment: &Experiment, tree: &Node) -> Vec<Problem> {
     rules.problems
 }
 
+/// Every rule that the variants of a file break together.
+pub fn variants(variants: &[Variant], tree: &Node) -> Vec<Problem> {
+    let Some(first) = variants.first() else { return Vec::new() };
+    let corpus = |variant: &Variant| variant.setting.corpus.name.clone();
+    let mut problems = Vec::new();
+    if let Some(other) = variants.iter().find(|variant| corpus(variant) != corpus(first)) {
+        let (name, one, another) = (&other.name, corpus(first), corpus(other));
+        let message = format!("the variants use several corpora: `{name}` uses `{another}`, another `{one}`");
+        let problem = Problem::new(tree.locate(&path("corpus.name")), message);
+        problems.push(problem.help("one experiment has one corpus: write a second file"));
+    }
+    for split in variants.iter().flat_map(|variant| variant.setting.corpus.lists.keys()) {
+        let lists = |variant: &Variant| variant.setting.corpus.lists.get(split).cloned();
+        let mut named = variants.iter().filter_map(lists);
+        if named.next().is_some_and(|first| named.any(|other| other != first)) {
+            let problem = Problem::new(tree.locate(&path("corpus.lists")), format!("the variants list `{split}` differently"));
+            problems.push(problem.help("one experiment has one corpus: use one list a split"));
+            break;
+        }
+    }
+    problems
+}
+
 struct Rules<'a> {
-    experiment: &'a Experiment,
+    experiment: &'a Written,
+    alone: bool,
     tree: &'a Node,
     problems: Vec<Problem>,
 }
@@ -166,7 +190,7 @@ impl Rules<'_> {
                 "name an aligned split that isn't pretrained on",
             );
         }
-        if self.experiment.strategy == Strategy::Scratch {
+        if self.experiment.strategy == Strategy::Scratch && self.alone {
             let message = "there are no units to measure: the strategy is `scratch`";
             self.broken(
                 "probing.unit-quality",

@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon;
 use crate::corpus::{Conversion, Corpus};
-use crate::evaluation::{Decoding, Probing};
+use crate::evaluation::{Decoding, Evaluation, Probing};
 use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;
-use crate::strategy::{Clustering, Strategy};
+use crate::strategy::{Clustering, Iteration, Strategy};
 use crate::training::{Finetuning, Pretraining};
 use crate::values::{Name, SplitName};
 
-/// One experiment, with every default filled in.
+/// One variant of an experiment as a person writes it, with every default filled in.
 ///
-/// `extends` is resolved before this type is read, so it is not a field.
+/// `extends` and `matrix` are resolved before this type is read, so they are no fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Experiment {
+pub struct Written {
     /// The version of the language that the file is written in.
     pub version: Version,
     /// For people and listings. Never part of the identity.
@@ -27,6 +27,9 @@ pub struct Experiment {
     /// For people. Never part of the identity.
     #[serde(default)]
     pub notes: String,
+    /// What was assumed where a study that is followed doesn't say it, shown wherever results are. Never part of the identity.
+    #[serde(default)]
+    pub reconstruction: Vec<String>,
     /// Which speech is used, and for what.
     pub corpus: Corpus,
     /// The network.
@@ -40,6 +43,9 @@ pub struct Experiment {
     pub clustering: Clustering,
     /// The iterations, and what each predicts.
     pub strategy: Strategy,
+    /// At which points of pretraining the model is judged.
+    #[serde(default)]
+    pub evaluation: Evaluation,
     /// How a CTC model is made of the pretrained one; done when `corpus.finetune` names a split.
     #[serde(default)]
     pub finetuning: Finetuning,
@@ -49,36 +55,109 @@ pub struct Experiment {
     /// What is measured on trained things without changing them.
     #[serde(default)]
     pub probing: Probing,
-    /// One run a seed; their order says nothing.
+    /// One run a seed and variant; their order says nothing.
     pub seeds: Vec<u64>,
 }
 
-/// What an experiment is, once what is said to people is left out.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Meaning<'a> {
-    version: Version,
-    corpus: Use<'a>,
-    model: &'a Network,
-    pretraining: &'a Pretraining,
-    clustering: &'a Clustering,
-    strategy: &'a Strategy,
-    finetuning: &'a Finetuning,
-    decoding: &'a Decoding,
-    probing: &'a Probing,
-    seeds: Vec<u64>,
+/// A resolved experiment: what it is to people, its variants, and the seeds that each is executed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Experiment {
+    pub name: Name,
+    pub question: String,
+    pub notes: String,
+    pub seeds: Vec<u64>,
+    /// At least one, each of another meaning.
+    pub variants: Vec<Variant>,
 }
 
-/// What a variant is: the setting that one run executes with one seed.
+/// One concrete setting, and what it is to people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Variant {
+    /// What tells it from the experiment's other variants; empty where it is alone.
+    pub name: String,
+    /// Other names in the file that came to mean the same.
+    pub aliases: Vec<String>,
+    /// The word that the strategy was written with.
+    pub strategy: String,
+    /// What was assumed: by the strategy, then by the file.
+    pub reconstruction: Vec<String>,
+    pub setting: Setting,
+}
+
+/// What one run executes, whatever its seed. A strategy is its iterations, however it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Setting {
+    pub version: Version,
+    pub corpus: Corpus,
+    pub model: Network,
+    pub pretraining: Pretraining,
+    pub clustering: Clustering,
+    /// First to last; none for `scratch`.
+    pub iterations: Vec<Iteration>,
+    pub evaluation: Evaluation,
+    pub finetuning: Finetuning,
+    pub decoding: Decoding,
+    pub probing: Probing,
+}
+
+impl Written {
+    /// The variants that the strategy stands for, named after `name`.
+    pub fn variants(&self, name: &str) -> Vec<Variant> {
+        let reconstruction: Vec<String> =
+            self.strategy.reconstruction().map(String::from).into_iter().chain(self.reconstruction.clone()).collect();
+        let variant = |expanded: crate::strategy::Expanded| Variant {
+            name: [name, &expanded.name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
+            aliases: Vec::new(),
+            strategy: self.strategy.word().into(),
+            reconstruction: reconstruction.clone(),
+            setting: self.setting(expanded.iterations),
+        };
+        self.strategy.expand().into_iter().map(variant).collect()
+    }
+
+    fn setting(&self, iterations: Vec<Iteration>) -> Setting {
+        let Self { version, corpus, model, pretraining, clustering, evaluation, finetuning, decoding, probing, .. } =
+            self.clone();
+        Setting { version, corpus, model, pretraining, clustering, iterations, evaluation, finetuning, decoding, probing }
+    }
+}
+
+impl From<Written> for Experiment {
+    /// The experiment whose only variants are those of its strategy.
+    fn from(written: Written) -> Self {
+        let variants = written.variants("");
+        let Written { name, question, notes, seeds, .. } = written;
+        Self { name, question, notes, seeds, variants: distinct(variants) }
+    }
+}
+
+/// The variants without those that mean the same as an earlier one, whose aliases they become.
+pub(crate) fn distinct(variants: Vec<Variant>) -> Vec<Variant> {
+    let mut kept: Vec<(VariantHash, Variant)> = Vec::new();
+    for variant in variants {
+        let hash = variant.setting.hash();
+        match kept.iter_mut().find(|(known, _)| *known == hash) {
+            Some((_, first)) => first.aliases.push(variant.name),
+            None => kept.push((hash, variant)),
+        }
+    }
+    kept.into_iter().map(|(_, variant)| variant).collect()
+}
+
+/// What a variant is to the identity: a setting, with its corpus as it is used.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Setting<'a> {
+struct Meant<'a> {
     version: Version,
     corpus: Use<'a>,
     model: &'a Network,
     pretraining: &'a Pretraining,
     clustering: &'a Clustering,
-    strategy: &'a Strategy,
+    iterations: &'a [Iteration],
+    evaluation: &'a Evaluation,
     finetuning: &'a Finetuning,
     decoding: &'a Decoding,
     probing: &'a Probing,
@@ -100,8 +179,35 @@ struct Use<'a> {
     exclude_at_most: u32,
 }
 
-impl<'a> From<&'a Corpus> for Use<'a> {
-    fn from(corpus: &'a Corpus) -> Self {
+impl Setting {
+    /// The tree that [`Setting::hash`] is taken of: everything except the corpus' name and the paths of its lists.
+    pub fn meaning(&self) -> canon::Canon {
+        canon::of(&self.meant(None))
+    }
+
+    /// The identity of what one run executes.
+    pub fn hash(&self) -> VariantHash {
+        VariantHash::of(&self.meaning())
+    }
+
+    /// The checkpoints from elsewhere whose layers are clustered.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Name> {
+        self.iterations.iter().flat_map(|iteration| iteration.targets.checkpoints())
+    }
+
+    fn meant<'a>(&'a self, corpus_name: Option<&'a Name>) -> Meant<'a> {
+        let Self {
+            version,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            iterations,
+            evaluation,
+            finetuning,
+            decoding,
+            probing,
+        } = self;
         let Corpus {
             name: _,
             pretrain,
@@ -113,67 +219,38 @@ impl<'a> From<&'a Corpus> for Use<'a> {
             conversion,
             exclude_at_most,
         } = corpus;
-        let (conversion, exclude_at_most) = (*conversion, *exclude_at_most);
-        Self { name: None, pretrain, finetune, validate, test, untranscribed, conversion, exclude_at_most }
+        let (name, conversion, exclude_at_most) = (corpus_name, *conversion, *exclude_at_most);
+        let corpus = Use { name, pretrain, finetune, validate, test, untranscribed, conversion, exclude_at_most };
+        let version = *version;
+        Meant { version, corpus, model, pretraining, clustering, iterations, evaluation, finetuning, decoding, probing }
+    }
+}
+
+impl VariantHash {
+    /// The hash of a [`Setting::meaning`].
+    pub fn of(meaning: &canon::Canon) -> Self {
+        Self(sha256(&[b"reprise variant 1", &meaning.to_bytes()]))
     }
 }
 
 impl Experiment {
-    /// The tree that [`Experiment::spec_hash`] is taken of: everything except `name`, `question`, `notes` and the paths of
-    /// `corpus.lists`, seeds sorted.
+    /// The tree that [`Experiment::spec_hash`] is taken of: the meanings of the variants with the name of their corpus, whatever the variants
+    /// are called and in whichever order they stand, and the seeds, sorted.
     pub fn meaning(&self) -> canon::Canon {
-        let Experiment {
-            version,
-            name: _,
-            question: _,
-            notes: _,
-            corpus,
-            model,
-            pretraining,
-            clustering,
-            strategy,
-            finetuning,
-            decoding,
-            probing,
-            seeds,
-        } = self;
-        let mut seeds = seeds.clone();
+        #[derive(Serialize)]
+        struct Meaning<'a> {
+            variants: Vec<Meant<'a>>,
+            seeds: Vec<u64>,
+        }
+        let mut variants: Vec<(VariantHash, Meant<'_>)> = self
+            .variants
+            .iter()
+            .map(|variant| (variant.setting.hash(), variant.setting.meant(Some(&variant.setting.corpus.name))))
+            .collect();
+        variants.sort_by_key(|(hash, _)| *hash);
+        let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
-        let version = *version;
-        let corpus = Use { name: Some(&corpus.name), ..Use::from(corpus) };
-        canon::of(&Meaning {
-            version,
-            corpus,
-            model,
-            pretraining,
-            clustering,
-            strategy,
-            finetuning,
-            decoding,
-            probing,
-            seeds,
-        })
-    }
-
-    /// The tree that [`Experiment::variant_hash`] is taken of: [`Experiment::meaning`] without `seeds` and without the corpus' name.
-    pub fn setting(&self) -> canon::Canon {
-        let Experiment {
-            version,
-            name: _,
-            question: _,
-            notes: _,
-            corpus,
-            model,
-            pretraining,
-            clustering,
-            strategy,
-            finetuning,
-            decoding,
-            probing,
-            seeds: _,
-        } = self;
-        let (version, corpus) = (*version, Use::from(corpus));
-        canon::of(&Setting { version, corpus, model, pretraining, clustering, strategy, finetuning, decoding, probing })
+        canon::of(&Meaning { variants: variants.into_iter().map(|(_, meant)| meant).collect(), seeds })
     }
 
     /// The identity of the whole experiment.
@@ -181,9 +258,14 @@ impl Experiment {
         SpecHash(sha256(&[b"reprise experiment 1", &self.meaning().to_bytes()]))
     }
 
-    /// The identity of what one run executes, whatever its seed.
-    pub fn variant_hash(&self) -> VariantHash {
-        VariantHash(sha256(&[b"reprise variant 1", &self.setting().to_bytes()]))
+    /// The corpus of all variants: its lists are all that any variant names.
+    pub fn corpus(&self) -> Option<Corpus> {
+        let mut corpora = self.variants.iter().map(|variant| &variant.setting.corpus);
+        let mut all = corpora.next()?.clone();
+        for corpus in corpora {
+            all.lists.extend(corpus.lists.clone());
+        }
+        Some(all)
     }
 }
 

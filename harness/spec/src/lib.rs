@@ -12,6 +12,7 @@ pub mod evaluation;
 pub mod experiment;
 pub mod extraction;
 pub mod identity;
+mod matrix;
 pub mod metrics;
 pub mod network;
 pub mod node;

@@ -6,7 +6,8 @@ use serde_path_to_error::Segment as Step;
 use thiserror::Error;
 
 use crate::check;
-use crate::experiment::Experiment;
+use crate::experiment::{self, Experiment, Variant, Written};
+use crate::matrix::{self, Overlay};
 use crate::node::{Content, Node, Path, Segment};
 use crate::problem::{File, Location, Problem, SpecErrors};
 use crate::schema::{Place, quoted};
@@ -53,24 +54,59 @@ pub fn experiment(
     load: &mut dyn FnMut(&str) -> Result<String, LoadError>,
 ) -> Result<Resolved, SpecErrors> {
     let mut files = Files { load, sources: Vec::new(), problems: Vec::new() };
-    let place = Place::root();
     let tree = files.tree(path, text, &mut Vec::new());
     let Files { sources, mut problems, .. } = files;
     if let (Some(mut tree), true) = (tree, problems.is_empty()) {
-        match decode(&mut tree, &place, &mut problems) {
-            Some(experiment) => {
-                problems = check::check(&experiment, &tree);
-                if problems.is_empty() {
-                    return Ok(Resolved { experiment, sources, tree });
+        let overlays = matrix::take(&mut tree, &mut problems);
+        let read = if problems.is_empty() { variants(&tree, overlays, &sources, &mut problems) } else { None };
+        if let (Some(experiment), true) = (read, problems.is_empty()) {
+            return Ok(Resolved { experiment, sources, tree });
+        }
+    }
+    Err(SpecErrors { file: path.to_owned(), problems })
+}
+
+/// Reads every variant of `tree`. A problem that several variants have is said once.
+fn variants(
+    tree: &Node,
+    overlays: Vec<Overlay>,
+    sources: &[Arc<File>],
+    problems: &mut Vec<Problem>,
+) -> Option<Experiment> {
+    let place = Place::root();
+    let (mut whole, mut variants): (Option<Written>, Vec<Variant>) = (None, Vec::new());
+    let alone = overlays.len() == 1;
+    for Overlay { name, layers } in overlays {
+        let mut own = layers.into_iter().fold(tree.clone(), |below, over| merge(below, over, &place));
+        let mut found = Vec::new();
+        match decode(&mut own, &place, &mut found) {
+            Some(written) => {
+                found = check::check(&written, &own, alone);
+                if found.is_empty() {
+                    variants.extend(written.variants(&name));
+                    whole.get_or_insert(written);
                 }
             }
-            None => problems.sort_by_key(|problem| {
+            None => found.sort_by_key(|problem| {
                 let file = sources.iter().position(|file| *file == problem.at.file);
                 (file, problem.at.offset)
             }),
         }
+        for problem in found {
+            if !problems.iter().any(|known| known.at == problem.at && known.message == problem.message) {
+                problems.push(problem);
+            }
+        }
+        if problems.len() >= MOST_PROBLEMS {
+            return None;
+        }
     }
-    Err(SpecErrors { file: path.to_owned(), problems })
+    if !problems.is_empty() {
+        return None;
+    }
+    let Written { name, question, notes, seeds, .. } = whole?;
+    problems.extend(check::variants(&variants, tree));
+    Some(Experiment { name, question, notes, seeds, variants: experiment::distinct(variants) })
 }
 
 struct Files<'a> {
@@ -194,6 +230,8 @@ fn merge(below: Node, over: Node, place: &Place) -> Node {
     }
     for entry in overs {
         match entries.iter().position(|lower| lower.key == entry.key) {
+            // A matrix is one thought: another replaces it whole.
+            Some(index) if matches!(place, Place::Record { .. }) && entry.key == matrix::WORD => entries[index] = entry,
             Some(index) => {
                 let lower = entries.remove(index);
                 let node = match place.key(&entry.key) {
@@ -209,7 +247,7 @@ fn merge(below: Node, over: Node, place: &Place) -> Node {
 }
 
 /// Decodes a tree; after each problem the place is pruned and decoding tried again, so that all problems are found.
-fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<Experiment> {
+fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<Written> {
     while problems.len() < MOST_PROBLEMS {
         let value = tree.value();
         let mut track = serde_path_to_error::Track::new();

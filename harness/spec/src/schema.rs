@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::experiment::Experiment;
+use crate::experiment::Written;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);
 
@@ -14,11 +14,31 @@ pub fn schema() -> Value {
 }
 
 fn build() -> Value {
-    let mut schema = schemars::schema_for!(Experiment).to_value();
+    let mut schema = schemars::schema_for!(Written).to_value();
     schema["$id"] = json!("https://reprise.invalid/experiment/1.json");
     schema["properties"]["extends"] = json!({
         "description": "Files that this one starts from, relative to it; a later one overrides an earlier one, and this file all of them.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+    });
+    let overlay = json!({ "type": "object", "description": "Words of an experiment that are laid over the file." });
+    let named = json!({ "type": "object", "additionalProperties": overlay });
+    schema["properties"]["matrix"] = json!({
+        "description": "Variants: every combination of the axes but the excluded ones, and the included ones.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "axes": {
+                "description": "By name, the variants of an axis by theirs; or, called like the path of a setting, a list of its values.",
+                "type": "object",
+                "additionalProperties": { "anyOf": [named, { "type": "array", "items": { "type": ["string", "number", "boolean"] } }] },
+            },
+            "exclude": {
+                "description": "Combinations that are left out: values of some axes by the axes' names.",
+                "type": "array",
+                "items": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+            },
+            "include": { "description": "Further variants by name.", "type": "object", "additionalProperties": overlay },
+        },
     });
     schema
 }
@@ -142,7 +162,7 @@ mod tests {
 
     fn places_of_one_of(place: &Place, path: &str, found: &mut Vec<String>) {
         match place {
-            Place::Record { words, .. } => words.keys().filter(|word| *word != "extends").for_each(|word| {
+            Place::Record { words, .. } => words.keys().filter(|word| !["extends", "matrix"].contains(&word.as_str())).for_each(|word| {
                 if let Some(below) = place.key(word) {
                     places_of_one_of(&below, &format!("{path}.{word}"), found);
                 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::network::{count, fraction};
+use crate::network::fraction;
 use crate::training::steps;
 use crate::values::{Clusters, Count, Fraction, Height, Steps};
 

@@ -36,6 +36,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
                 vec![
                     run.id.clone(),
                     record.experiment.clone(),
+                    record.variant_name.clone(),
                     record.seed.to_string(),
                     print::word(&run.seen()),
                     format!("{done}/{}", record.stages.len()),
@@ -43,9 +44,9 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
                     record.variant.short(),
                 ]
             }
-            Err(damage) => vec![run.id.clone(), format!("({damage})"), String::new(), print::word(&run.seen())],
+            Err(damage) => vec![run.id.clone(), format!("({damage})"), String::new(), String::new(), print::word(&run.seen())],
         })
         .collect();
-    print::line(print::table(&["run", "experiment", "seed", "status", "stages", "took", "variant"], &[2, 4, 5], rows));
+    print::line(print::table(&["run", "experiment", "variant", "seed", "status", "stages", "took", "identity"], &[3, 5, 6], rows));
     Ok(Exit::Fine)
 }

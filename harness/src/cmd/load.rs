@@ -89,11 +89,14 @@ pub fn survey_in(
 ) -> Result<CorpusFiles, Failure> {
     let mut hasher = Hasher::new(hashing::cache_folder(), verify, progress);
     let folder = path.parent().unwrap_or(Path::new(""));
-    let needed = plan::splits_needed(experiment);
-    Ok(CorpusFiles::survey(&experiment.corpus, &needed, folder, roots, &mut hasher)?)
+    let needed = plan::needed(experiment);
+    let corpus = experiment.corpus().ok_or_else(|| {
+        Failure::user("the experiment has no variant", "give its `matrix` an axis")
+    })?;
+    Ok(CorpusFiles::survey(&corpus, &needed, folder, roots, &mut hasher)?)
 }
 
-/// The graph of stages of all seeds.
+/// The graph of stages of all variants and seeds.
 pub fn plan(experiment: &Experiment, files: &CorpusFiles) -> Result<Plan, Failure> {
-    Ok(Plan::new(experiment, &experiment.seeds, &files.contents())?)
+    Ok(Plan::new(experiment, &files.contents())?)
 }

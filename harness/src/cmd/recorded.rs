@@ -1,11 +1,13 @@
 //! What verbs that execute a recorded run again do first: read what it was asked for, find its corpus, and plan it as it was.
 
+use reprise_spec::experiment::{Experiment, Variant};
+
 use super::{Places, load, progress};
 use crate::data::CorpusFiles;
 use crate::data::hashing;
 use crate::execute::{self, Identity, Job, Machine};
 use crate::exit::Failure;
-use crate::plan::{Node, Plan};
+use crate::plan::{Need, Node, Plan, RunOf};
 use crate::provenance::Provenance;
 use crate::store::{ListedRun, Means, Recipe, RunId, RunRecord, StageRecord, Store};
 
@@ -13,6 +15,7 @@ use crate::store::{ListedRun, Means, Recipe, RunId, RunRecord, StageRecord, Stor
 pub struct Recorded {
     pub record: RunRecord,
     recipe: Recipe,
+    variant: Variant,
     text: String,
     files: CorpusFiles,
     plan: Plan,
@@ -32,13 +35,20 @@ impl Recorded {
         let before = recipe.corpus.as_deref().and_then(|corpus| corpus.parent());
         roots.0.splice(places.data.len()..places.data.len(), before.map(Into::into));
         let mut bar = progress::hashing();
-        let experiment = &recipe.experiment;
-        let files = load::survey_in(experiment, &recipe.file, &roots, false, &mut |state| bar.show(state))?;
-        files.located()?;
-        let plan = load::plan(experiment, &files)?;
+        let variant = recipe.experiment.variants.iter().find(|variant| variant.setting.hash() == record.variant);
+        let variant = variant.cloned().ok_or_else(|| {
+            Failure::user(
+                format!("the recipe of run {id} doesn't have its variant"),
+                "give its experiment to `reprise run` for a new one",
+            )
+        })?;
+        let experiment = Experiment { variants: vec![variant.clone()], ..recipe.experiment.clone() };
+        let files = load::survey_in(&experiment, &recipe.file, &roots, false, &mut |state| bar.show(state))?;
+        files.complete()?;
+        let plan = Plan::of(&variant.setting, record.seed, &files.contents())?;
         unchanged(&record, &plan)?;
         let text = store.experiment_text(id)?;
-        Ok(Self { record, recipe, text, files, plan })
+        Ok(Self { record, recipe, variant, text, files, plan })
     }
 
     /// The record of a run, which must not be damaged.
@@ -66,9 +76,9 @@ impl Recorded {
             label,
             recipe: &self.recipe,
             text: &self.text,
-            identity: Identity::of(&self.recipe.experiment),
+            identity: Identity::of(&self.recipe.experiment, &self.variant),
             plan: &self.plan,
-            seed: self.record.seed,
+            run: run_of(&self.record),
             corpus: &self.files,
             store,
             provenance: Provenance::of(&self.recipe.file),
@@ -78,12 +88,17 @@ impl Recorded {
     }
 }
 
+/// The only run of a plan that was made for it.
+fn run_of(record: &RunRecord) -> RunOf {
+    RunOf { variant: 0, seed: record.seed }
+}
+
 /// Whether the plan has the stages of the run under their keys.
 fn unchanged(record: &RunRecord, plan: &Plan) -> Result<(), Failure> {
     let id = &record.id;
-    let nodes: Vec<&Node> = plan.run(record.seed).map(|(_, node)| node).collect();
-    let differs = |(node, stage): &(&&Node, &StageRecord)| node.key != Some(stage.key);
-    let Some((node, stage)) = nodes.iter().zip(&record.stages).find(differs) else {
+    let nodes: Vec<(&Node, &Need)> = plan.run(run_of(record)).map(|(_, node, need)| (node, need)).collect();
+    let differs = |((node, _), stage): &(&(&Node, &Need), &StageRecord)| node.key != Some(stage.key);
+    let Some(((node, need), stage)) = nodes.iter().zip(&record.stages).find(differs) else {
         return match nodes.len() == record.stages.len() {
             true => Ok(()),
             false => Err(Failure::user(
@@ -93,13 +108,13 @@ fn unchanged(record: &RunRecord, plan: &Plan) -> Result<(), Failure> {
         };
     };
     let name = &stage.name;
-    Err(match node.kind == stage.kind && node.name == *name {
+    Err(match node.kind == stage.kind && need.name == *name {
         true => Failure::user(
             format!("the corpus has changed: `{name}` of run {id} read other files than are there now"),
             "restore the files, name their folder with --data DIR, or give the experiment to `reprise run` for a new run",
         ),
         false => Failure::user(
-            format!("run {id} has the stage `{name}` ({}), this program `{}` ({})", stage.kind, node.name, node.kind),
+            format!("run {id} has the stage `{name}` ({}), this program `{}` ({})", stage.kind, need.name, node.kind),
             "use the program that made the run, or give its experiment to `reprise run` for a new one",
         ),
     })

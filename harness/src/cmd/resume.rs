@@ -42,7 +42,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }
     }
     let recorded = Recorded::of(record, &store, places)?;
-    eprintln!("resuming run {id}  {}  seed {}", recorded.record.experiment, recorded.record.seed);
+    eprintln!("resuming run {id}  {}", recorded.record.title());
     let job = recorded.job(String::new(), &store, recorded.means(), Some(recorded.record.id.clone()))?;
     follow(&[job], args.jobs.at_once, args.json)
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use reprise_spec::contract::Device;
+use reprise_spec::experiment::{Experiment, Variant};
 use serde_json::json;
 
 use super::{Places, load, print, progress, show};
@@ -8,11 +9,12 @@ use crate::data::hashing;
 use crate::execute::{self, Happening, Identity, Job, Machine, Outcome, Place};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::plan::RunOf;
 use crate::provenance::Provenance;
 use crate::results::Results;
 use crate::store::{Recipe, RunRecord, Store};
 
-/// Execute an experiment: every stage whose result is not stored yet, for every seed
+/// Execute an experiment: every stage whose result is not stored yet, for every variant and seed
 ///
 /// A run that was stopped, killed or failed goes on where it was when the same command is given again; `reprise resume` does that without
 /// the file. A stage that fails ends nothing but what depends on it.
@@ -20,6 +22,9 @@ use crate::store::{Recipe, RunRecord, Store};
 pub struct Args {
     /// The experiment file
     experiment: PathBuf,
+    /// Only this variant; may be given several times
+    #[arg(long = "variant", value_name = "NAME")]
+    variants: Vec<String>,
     /// Where to compute: `cpu`, `cuda`, or `cuda:N`
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
@@ -55,7 +60,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let experiment = &resolved.experiment;
     let mut bar = progress::hashing();
     let files = load::survey(experiment, &args.experiment, places, args.verify_data, &mut |state| bar.show(state))?;
-    let corpus = files.located()?;
+    let corpus = files.complete()?;
     let plan = load::plan(experiment, &files)?;
     let store = load::store(places, Some(&args.experiment))?;
     let machine = Machine {
@@ -68,22 +73,44 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     };
     let recipe = Recipe::new(experiment.clone(), &args.experiment, Some(corpus));
     let text = load::texts(&resolved);
-    let many = experiment.seeds.len() > 1;
-    let job = |&seed: &u64| Job {
-        label: if many { format!("seed {seed}") } else { String::new() },
+    let (many, several) = (experiment.seeds.len() > 1, experiment.variants.len() > 1);
+    let job = |(place, variant): (usize, &Variant), seed: u64| Job {
+        label: [(several, variant.name.clone()), (many, format!("seed {seed}"))]
+            .into_iter()
+            .filter_map(|(told, part)| told.then_some(part))
+            .collect::<Vec<_>>()
+            .join(", "),
         recipe: &recipe,
         text: &text,
-        identity: Identity::of(experiment),
+        identity: Identity::of(experiment, variant),
         plan: &plan,
-        seed,
+        run: RunOf { variant: place, seed },
         corpus: &files,
         store: &store,
         provenance: Provenance::of(&args.experiment),
         machine: machine.clone(),
         resume: None,
     };
-    let jobs: Vec<Job<'_>> = experiment.seeds.iter().map(job).collect();
+    let variants = chosen(experiment, &args.variants)?;
+    let jobs: Vec<Job<'_>> = experiment
+        .seeds
+        .iter()
+        .flat_map(|&seed| variants.iter().map(move |&variant| (variant, seed)))
+        .map(|(variant, seed)| job(variant, seed))
+        .collect();
     follow(&jobs, args.jobs.at_once, args.json)
+}
+
+/// The variants of these names with their places, in the order of the experiment; all of them where no name is given.
+fn chosen<'e>(experiment: &'e Experiment, names: &[String]) -> Result<Vec<(usize, &'e Variant)>, Failure> {
+    let called = |variant: &Variant, name: &String| variant.name == *name || variant.aliases.contains(name);
+    if let Some(unknown) = names.iter().find(|name| !experiment.variants.iter().any(|variant| called(variant, name))) {
+        let known: Vec<&str> = experiment.variants.iter().map(|variant| variant.name.as_str()).collect();
+        let help = format!("its variants: {}", known.join(", "));
+        return Err(Failure::user(format!("the experiment has no variant {unknown:?}"), help));
+    }
+    let wanted = |variant: &Variant| names.is_empty() || names.iter().any(|name| called(variant, name));
+    Ok(experiment.variants.iter().enumerate().filter(|(_, variant)| wanted(variant)).collect())
 }
 
 /// How many stages execute at a time, for every verb that executes runs.
@@ -131,7 +158,7 @@ pub(super) fn execute_shown(
 }
 
 fn print_results(record: &RunRecord, store: &Store) {
-    print::line(format!("\nrun {}  {}  seed {}", record.id, record.experiment, record.seed));
+    print::line(format!("\nrun {}  {}", record.id, record.title()));
     print::line(show::tables(&Results::of(record, store)));
     eprintln!("\n`reprise show {}` shows its stages; they are in {}", record.id, store.root().display());
 }

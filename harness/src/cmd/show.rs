@@ -1,8 +1,9 @@
+use reprise_spec::evaluation::Rate;
 use serde_json::json;
 
 use super::{Places, load, print, progress};
 use crate::exit::{Exit, Failure};
-use crate::results::{Results, find};
+use crate::results::{Cost, Results, find};
 use crate::store::{RunRecord, StageState, Store};
 
 /// Show one run: what it found, its stages, and what it was made with
@@ -35,7 +36,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         print::json(&json!({ "status": seen, "record": record, "results": results }));
         return Ok(Exit::Fine);
     }
-    print::line(format!("run {}  {}  seed {}  {}", record.id, record.experiment, record.seed, print::word(&seen)));
+    print::line(format!("run {}  {}  {}", record.id, record.title(), print::word(&seen)));
     print::line(format!("spec:{}  variant:{}", record.spec.short(), record.variant.short()));
     if let Some(error) = &record.error {
         let stage = error.stage.as_deref().map(|stage| format!(" in {stage}")).unwrap_or_default();
@@ -114,23 +115,54 @@ pub fn tables(results: &Results) -> String {
         ];
         parts.push(print::table(&header, &[0, 2, 3, 4, 5, 6, 7, 8, 9], rows));
     }
-    if !results.recognition.is_empty() {
-        let rows = results
-            .recognition
-            .iter()
-            .map(|recognition| {
-                let mut row = vec![recognition.split.clone()];
+    let several = results.judgements.len() > 1;
+    let rows: Vec<Vec<String>> = results
+        .judgements
+        .iter()
+        .flat_map(|judgement| {
+            judgement.recognition.iter().map(move |recognition| {
+                let mut row = Vec::new();
+                if let Some(point) = judgement.point.filter(|_| several) {
+                    let Cost { audio_seconds, device_seconds } = judgement.cost;
+                    row.extend([
+                        point.cumulative.to_string(),
+                        format!("{} to {}", point.iteration, point.step),
+                        format!("{:.1} h", audio_seconds / 3600.0),
+                        print::duration(device_seconds),
+                        rate(point.rate).to_owned(),
+                    ]);
+                }
+                row.push(recognition.split.clone());
                 row.extend(["wer", "cer", "ser"].map(|name| cell(find(&recognition.scores, name))));
                 row
             })
-            .collect();
-        parts.push(print::table(
-            &["split", "wer (interval)", "cer (interval)", "sentences with errors"],
-            &[1, 2, 3],
-            rows,
-        ));
+        })
+        .collect();
+    if !rows.is_empty() {
+        let (mut header, mut right): (Vec<&str>, Vec<usize>) = (Vec::new(), Vec::new());
+        if several {
+            header.extend(["steps", "iteration", "audio", "device", "learning rate"]);
+            right.extend([0, 2, 3]);
+        }
+        right.extend([header.len() + 1, header.len() + 2, header.len() + 3]);
+        header.extend(["split", "wer (interval)", "cer (interval)", "sentences with errors"]);
+        parts.push(print::table(&header, &right, rows));
+    }
+    if results.judgements.iter().any(|judgement| !judgement.compares()) {
+        parts.push(
+            "a model in mid-schedule supports no claim beside an annealed one; `evaluation: { cool-down: STEPS }` trains a branch of it"
+                .to_owned(),
+        );
     }
     parts.join("\n\n")
+}
+
+fn rate(rate: Rate) -> &'static str {
+    match rate {
+        Rate::Annealed => "annealed",
+        Rate::CooledDown => "cooled down",
+        Rate::Running => "in mid-schedule",
+    }
 }
 
 fn cell(score: Option<&reprise_spec::contract::Score>) -> String {

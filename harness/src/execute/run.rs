@@ -33,7 +33,7 @@ impl<'a> ActiveRun<'a> {
         }
         let same = |record: &RunRecord| {
             let keys = |stages: &[StageRecord]| stages.iter().map(|stage| stage.key).collect::<Vec<_>>();
-            record.spec == job.identity.spec && record.seed == job.seed && keys(&record.stages) == keys(&stages)
+            record.spec == job.identity.spec && record.variant == job.identity.variant && record.seed == job.run.seed && keys(&record.stages) == keys(&stages)
         };
         let ended = |seen| matches!(seen, Seen::Failed | Seen::Interrupted | Seen::Lost);
         let runs = job.store.runs()?;
@@ -52,7 +52,8 @@ impl<'a> ActiveRun<'a> {
             experiment: job.recipe.experiment.name.to_string(),
             spec: job.identity.spec,
             variant: job.identity.variant,
-            seed: job.seed,
+            variant_name: job.identity.name.clone(),
+            seed: job.run.seed,
             status: Status::Running,
             stages,
             attempts: vec![attempt(job.machine.means())],
@@ -150,8 +151,8 @@ impl<'a> ActiveRun<'a> {
 }
 
 fn pending(stage: &Keyed<'_>) -> StageRecord {
-    let (name, kind) = (stage.node.name.clone(), stage.node.kind.into());
-    StageRecord { name, kind, key: stage.key, state: StageState::Pending }
+    let (name, kind) = (stage.need.name.clone(), stage.node.kind.into());
+    StageRecord { name, kind, point: stage.need.point, key: stage.key, state: StageState::Pending }
 }
 
 fn attempt(means: Means) -> Attempt {

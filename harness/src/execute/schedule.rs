@@ -56,7 +56,7 @@ fn outcomes(runs: Vec<Run<'_>>) -> Result<Vec<Outcome>, ExecuteError> {
             Some(Err(error)) => errors.push(error),
             None => errors.push(ExecuteError::Interrupted {
                 run: String::new(),
-                stage: run.stages.first().map(|stage| stage.node.name.clone()).unwrap_or_default(),
+                stage: run.stages.first().map(|stage| stage.need.name.clone()).unwrap_or_default(),
             }),
         }
     }

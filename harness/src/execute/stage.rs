@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Request, Score};
+use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Prefix, Request, Score};
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{CorpusPart, ProbeStage, Stage, UnitSource};
 
+use super::chosen::Inputs;
 use super::trainer::{self, Ended, Launch};
 use super::{ExecuteError, Happening, Interrupt, Job};
 use crate::data::{DataError, FileList, Hasher};
@@ -29,8 +30,7 @@ pub struct Ready<'a> {
     pub node: &'a Node,
     pub stage: &'a Stage,
     pub key: StageKey,
-    /// Sorted by role.
-    pub inputs: Vec<(ManifestInput, PathBuf)>,
+    pub inputs: Inputs,
 }
 
 /// What the execution of a stage gave.
@@ -57,14 +57,15 @@ impl<E: Into<ExecuteError>> From<E> for Unmade {
 /// Which attempt at this stage it is, once `work/` is ready for it: what an earlier attempt with the same inputs, device and threads left
 /// is continued, anything else is cleared away. `out/` starts empty.
 pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Request, ExecuteError> {
-    let work = std::path::absolute(lease.work()).unwrap_or_else(|_| lease.work());
-    let inputs: Vec<Input> = ready.inputs.iter().map(|(input, path)| as_input(input, path)).collect();
+    let work = absolute(&lease.work());
+    let inputs: Vec<Input> = ready.inputs.read.iter().map(|(input, path)| as_input(input, path)).collect();
     let mut request = Request {
         contract: contract::VERSION,
         key: ready.key,
         stage: ready.stage.clone(),
         seed: ready.node.seed,
         inputs,
+        prefix: ready.inputs.prefix.as_ref().map(|(of, path)| Prefix { key: of.key, digest: of.digest, path: absolute(path) }),
         data: data_source(job, ready.stage, &work)?,
         work: work.clone(),
         device: job.machine.device,
@@ -88,8 +89,11 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
 }
 
 fn as_input(input: &ManifestInput, path: &Path) -> Input {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    Input { role: input.role.clone(), key: input.key, digest: input.digest, path }
+    Input { role: input.role.clone(), key: input.key, digest: input.digest, path: absolute(path) }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Whether checkpoints of an earlier attempt lead to the output that is asked for now.
@@ -103,6 +107,7 @@ fn continues(before: &Request, now: &Request) -> bool {
         && before.device == now.device
         && before.threads == now.threads
         && read(before) == read(now)
+        && before.prefix.as_ref().map(|prefix| prefix.digest) == now.prefix.as_ref().map(|prefix| prefix.digest)
 }
 
 /// Removes everything in a folder but what is kept. Links are removed, never followed.
@@ -122,7 +127,11 @@ fn clear(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
 }
 
 fn file_list<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a FileList> {
-    let Stage::Corpus(corpus) = stage else { return None };
+    let corpus = match stage {
+        Stage::Corpus(corpus) => corpus,
+        Stage::Checkpoint(checkpoint) => return job.corpus.checkpoint(checkpoint.content).map(|files| &files.list),
+        _ => return None,
+    };
     let part = match corpus.part {
         CorpusPart::Utterances { .. } => Part::Utterances,
         CorpusPart::Alignments => Part::Alignments,
@@ -135,13 +144,16 @@ fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataS
     let reads = match stage {
         Stage::Units(units) => matches!(units.source, UnitSource::Layer { .. }),
         Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
-        Stage::Probe(ProbeStage::UnitQuality(_)) => true,
+        Stage::Probe(ProbeStage::UnitQuality(_)) | Stage::Checkpoint(_) => true,
     };
     if !reads {
         return Ok(None);
     }
-    let root = job.corpus.located()?;
-    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let root = match stage {
+        Stage::Checkpoint(checkpoint) => job.corpus.checkpoint(checkpoint.content).map(|files| files.root.as_path()),
+        _ => None,
+    };
+    let root = absolute(root.map_or_else(|| job.corpus.located(), Ok)?);
     Ok(Some(DataSource { root, files: file_list(job, stage).map(|_| work.join(FILES)) }))
 }
 
@@ -170,6 +182,7 @@ pub fn execute(
         log: ended.log.clone(),
     })?;
     let environment = environment(job, &ended);
+    let (read, continued) = ready.inputs.recorded();
     let manifest = Manifest {
         format: manifest::FORMAT,
         key: ready.key,
@@ -177,7 +190,8 @@ pub fn execute(
         settings: ready.stage.clone(),
         canonical: hex::encode(ready.stage.canonical()),
         seed: ready.node.seed,
-        inputs: ready.inputs.iter().map(|(input, _)| input.clone()).collect(),
+        inputs: read,
+        continued,
         digest,
         files,
         summary: summary.clone(),

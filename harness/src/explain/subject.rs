@@ -20,7 +20,6 @@ pub enum Subject {
     Experiment {
         hash: SpecHash,
         meaning: Canon,
-        setting: Canon,
     },
     /// What runs of one setting share, whatever their seeds.
     Variant {
@@ -29,7 +28,6 @@ pub enum Subject {
     },
     Run {
         record: Box<RunRecord>,
-        meaning: Canon,
         setting: Canon,
     },
     Stage(StageKey),
@@ -37,8 +35,7 @@ pub enum Subject {
 
 impl From<&Experiment> for Subject {
     fn from(experiment: &Experiment) -> Self {
-        let (meaning, setting) = (experiment.meaning(), experiment.setting());
-        Self::Experiment { hash: experiment.spec_hash(), meaning, setting }
+        Self::Experiment { hash: experiment.spec_hash(), meaning: flat(experiment.meaning()) }
     }
 }
 
@@ -94,20 +91,19 @@ impl Subject {
         }
     }
 
-    /// All that the experiment means; only of experiments and runs.
+    /// All that the experiment means; only of experiments.
     pub fn meaning(&self) -> Option<&Canon> {
         match self {
-            Self::Experiment { meaning, .. } | Self::Run { meaning, .. } => Some(meaning),
-            Self::Variant { .. } | Self::Stage(_) => None,
+            Self::Experiment { meaning, .. } => Some(meaning),
+            Self::Run { .. } | Self::Variant { .. } | Self::Stage(_) => None,
         }
     }
 
-    /// What one run executes; of everything but stages.
-    pub fn setting(&self) -> Option<&Canon> {
+    /// What one run executes; of experiments only where they have one variant, and not of stages.
+    pub fn setting(&self) -> Option<Canon> {
         match self {
-            Self::Experiment { setting, .. } | Self::Variant { setting, .. } | Self::Run { setting, .. } => {
-                Some(setting)
-            }
+            Self::Experiment { meaning, .. } => alone(meaning),
+            Self::Variant { setting, .. } | Self::Run { setting, .. } => Some(setting.clone()),
             Self::Stage(_) => None,
         }
     }
@@ -126,18 +122,15 @@ impl Candidate {
         match self {
             Candidate::Stage(key) => Ok(Subject::Stage(key)),
             Candidate::Variant(record) => {
-                let setting = setting(meaning(&record, store)?);
-                Ok(Subject::Variant { hash: record.variant, setting })
+                Ok(Subject::Variant { hash: record.variant, setting: setting(&record, store)? })
             }
             Candidate::Experiment(record) => {
-                let meaning = meaning(&record, store)?;
-                Ok(Subject::Experiment { hash: record.spec, setting: setting(meaning.clone()), meaning })
+                Ok(Subject::Experiment { hash: record.spec, meaning: flat(meaning(&record, store)?) })
             }
             Candidate::Run(id) => {
                 let damaged = |reason| ExplainError::Unknown { what: format!("run {id}"), reason };
                 let record = Box::new(store.run(&id)?.record.map_err(damaged)?);
-                let meaning = meaning(&record, store)?;
-                Ok(Subject::Run { record, setting: setting(meaning.clone()), meaning })
+                Ok(Subject::Run { setting: setting(&record, store)?, record })
             }
         }
     }
@@ -150,15 +143,45 @@ fn meaning(record: &RunRecord, store: &Store) -> Result<Canon, ExplainError> {
     Canon::from_bytes(&bytes).map_err(|error| unknown(error.to_string()))
 }
 
-/// The part of an experiment's meaning that one run executes: all but the seeds and the name of the corpus.
-fn setting(mut meaning: Canon) -> Canon {
-    if let Canon::Map(fields) = &mut meaning {
-        fields.remove("seeds");
-        if let Some(Canon::Map(corpus)) = fields.get_mut("corpus") {
-            corpus.remove("name");
-        }
+/// A meaning whose only variant's fields stand beside its seeds; one with several variants as it is.
+fn flat(mut meaning: Canon) -> Canon {
+    if let Canon::Map(fields) = &mut meaning
+        && let Some(Canon::List(variants)) = fields.get_mut("variants")
+        && let [Canon::Map(variant)] = variants.as_mut_slice()
+    {
+        let variant = std::mem::take(variant);
+        fields.remove("variants");
+        fields.extend(variant);
     }
     meaning
+}
+
+/// The setting of the only variant of a flat meaning.
+fn alone(flat: &Canon) -> Option<Canon> {
+    let mut setting = flat.clone();
+    let Canon::Map(fields) = &mut setting else { return None };
+    fields.remove("seeds");
+    (!fields.contains_key("variants")).then(|| without_name(setting))
+}
+
+/// A variant without the name of its corpus, which is the experiment's.
+fn without_name(mut variant: Canon) -> Canon {
+    if let Canon::Map(fields) = &mut variant
+        && let Some(Canon::Map(corpus)) = fields.get_mut("corpus")
+    {
+        corpus.remove("name");
+    }
+    variant
+}
+
+/// The tree that a run's `variant` is the hash of.
+fn setting(record: &RunRecord, store: &Store) -> Result<Canon, ExplainError> {
+    let reason = || "its experiment doesn't have its variant".to_owned();
+    let unknown = || ExplainError::Unknown { what: format!("run {}", record.id), reason: reason() };
+    let Canon::Map(mut fields) = meaning(record, store)? else { return Err(unknown()) };
+    let Some(Canon::List(variants)) = fields.remove("variants") else { return Err(unknown()) };
+    let own = |setting: &Canon| VariantHash::of(setting) == record.variant;
+    variants.into_iter().map(without_name).find(own).ok_or_else(unknown)
 }
 
 #[cfg(test)]
@@ -167,11 +190,12 @@ mod tests {
 
     #[test]
     fn a_setting_is_what_the_variant_hash_is_taken_of() {
-        let experiment: Experiment = serde_json::from_value(serde_json::json!({
+        let written: reprise_spec::experiment::Written = serde_json::from_value(serde_json::json!({
             "version": 1, "name": "toy", "question": "?", "seeds": [1, 2], "strategy": "scratch",
             "corpus": { "name": "toy", "finetune": ["train"], "validate": ["dev"], "test": ["test"] },
         }))
         .unwrap();
-        assert_eq!(setting(experiment.meaning()), experiment.setting());
+        let experiment = Experiment::from(written);
+        assert_eq!(Subject::from(&experiment).setting().unwrap(), experiment.variants[0].setting.meaning());
     }
 }

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub seed: Option<u64>,
     /// What was read, sorted by role.
     pub inputs: Vec<ManifestInput>,
+    /// The output of a shorter training of the same that the first attempt went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
     pub digest: OutputDigest,
     /// The files of `out/`, sorted by name.
     pub files: Vec<ManifestFile>,
@@ -55,6 +58,14 @@ pub struct Manifest {
 #[serde(rename_all = "kebab-case")]
 pub struct ManifestInput {
     pub role: Role,
+    pub key: StageKey,
+    pub digest: OutputDigest,
+}
+
+/// An output whose training was continued. It is no input: without it the same would come out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Continued {
     pub key: StageKey,
     pub digest: OutputDigest,
 }

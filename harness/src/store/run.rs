@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use reprise_spec::contract::Device;
+use reprise_spec::evaluation::Point;
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,9 @@ pub struct RunRecord {
     pub experiment: String,
     pub spec: SpecHash,
     pub variant: VariantHash,
+    /// The name of the variant; empty where the experiment has one alone.
+    #[serde(default)]
+    pub variant_name: String,
     pub seed: u64,
     /// What the run's own process last wrote; an observer asks [`RunRecord::seen`].
     pub status: Status,
@@ -127,6 +131,9 @@ pub struct StageRecord {
     pub name: String,
     /// Kind and version.
     pub kind: String,
+    /// Where in pretraining the stage lies, if it trains or judges a model of there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<Point>,
     pub key: StageKey,
     pub state: StageState,
 }
@@ -222,6 +229,13 @@ impl RunRecord {
                 Some(Liveness::Gone) | None => Seen::Lost,
             },
         }
+    }
+
+    /// The experiment, the variant where there are several, and the seed, for people.
+    pub fn title(&self) -> String {
+        let Self { experiment, variant_name, seed, .. } = self;
+        let variant = if variant_name.is_empty() { String::new() } else { format!("  {variant_name}") };
+        format!("{experiment}{variant}  seed {seed}")
     }
 
     /// Seconds that its ended attempts took together; `None` while it has none.

@@ -37,6 +37,17 @@ impl Targets {
             Self::Quantiser(_) => Vec::new(),
         }
     }
+
+    /// The checkpoints from elsewhere whose layers are clustered.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Name> {
+        let one: Option<&LayerTargets> = if let Self::Layer(targets) = self { Some(targets) } else { None };
+        let several: &[UnitTargets] = if let Self::Ensemble(sets) = self { sets } else { &[] };
+        let layers = several.iter().filter_map(|set| if let UnitTargets::Layer(of) = set { Some(of) } else { None });
+        one.into_iter().chain(layers).filter_map(|targets| match &targets.of {
+            Origin::Checkpoint(name) => Some(name),
+            Origin::Previous | Origin::Iteration(_) => None,
+        })
+    }
 }
 
 /// One set of units.

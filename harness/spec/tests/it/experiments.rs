@@ -1,7 +1,7 @@
 //! Experiments drawn at random, valid by construction of their types (rules about several values may be broken).
 
 use proptest::prelude::*;
-use reprise_spec::experiment::Experiment;
+use reprise_spec::experiment::Written;
 use serde_json::{Value, json};
 
 fn share() -> impl Strategy<Value = f64> {
@@ -75,7 +75,7 @@ fn pretraining() -> impl Strategy<Value = Value> {
 }
 
 /// An experiment of every shape that the language has.
-pub fn experiments() -> impl Strategy<Value = Experiment> {
+pub fn experiments() -> impl Strategy<Value = Written> {
     let texts = ("[a-z][a-z0-9-]{0,20}", "[\\PC\n\t]{0,30}", "[\\PC\n\t]{0,30}");
     let probing = proptest::option::of((splits(), count()));
     let seeds = proptest::collection::vec(any::<u64>(), 0..5);

@@ -52,7 +52,7 @@ pub struct Task<'a> {
 
 impl Task<'_> {
     pub fn place(&self) -> Place<'_> {
-        let (number, name) = (self.position + 1, self.stage.node.name.as_str());
+        let (number, name) = (self.position + 1, self.stage.need.name.as_str());
         Place { run: self.run, label: &self.job.label, number, total: self.total, name }
     }
 }
@@ -74,13 +74,13 @@ impl<'a> Run<'a> {
     /// The stages that nobody has taken and whose inputs are there.
     pub fn ready(&self) -> Vec<usize> {
         let open = |position: &usize| matches!(self.steps[*position], Step::Open(_));
-        let inputs = |position: &usize| self.chosen.inputs(self.stages[*position].node).is_some();
+        let inputs = |position: &usize| self.chosen.inputs(&self.stages[*position]).is_some();
         (0..self.stages.len()).filter(open).filter(inputs).collect()
     }
 
     pub fn take(&mut self, run: usize, position: usize) -> Option<Task<'a>> {
         let (job, stage, total) = (self.job, self.stages[position], self.stages.len());
-        let inputs = self.chosen.inputs(stage.node)?;
+        let inputs = self.chosen.inputs(&stage)?;
         match std::mem::replace(&mut self.steps[position], Step::AtWork) {
             Step::Open(look) => Some(Task { job, stage, inputs, look, run, position, total }),
             _ => None,

@@ -1,0 +1,104 @@
+//! What the strategies of an experiment expand to, as people read it.
+
+use reprise_spec::experiment::{Experiment, Setting, Variant};
+use reprise_spec::strategy::{
+    CarriedHead, CarriedOptimiser, CarriedWeights, Carry, Horizon, Iteration, Origin, Targets, UnitTargets,
+};
+
+use super::print;
+
+/// The iterations of every variant, where it is judged, and what was assumed.
+pub fn shown(experiment: &Experiment) -> String {
+    experiment.variants.iter().map(|variant| shown_variant(variant)).collect::<Vec<_>>().join("\n\n")
+}
+
+fn shown_variant(variant: &Variant) -> String {
+    let Variant { name, aliases, strategy, reconstruction, setting } = variant;
+    let names: Vec<&str> = [name].into_iter().chain(aliases).map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let named = if names.is_empty() { String::new() } else { format!("{}: ", names.join(" = ")) };
+    let mut parts = vec![format!("{named}{strategy}  variant:{}", setting.hash().short())];
+    parts.extend(reconstruction.iter().map(|assumed| format!("reconstruction: {assumed}")));
+    match setting.iterations.is_empty() {
+        true => parts.push("no pretraining".into()),
+        false => parts.push(iterations(setting)),
+    }
+    let points = setting.evaluation.points(&setting.iterations);
+    if points.len() > 1 {
+        let steps: Vec<String> = points.iter().map(|point| point.cumulative.to_string()).collect();
+        let branch = setting.evaluation.cool_down.map_or(String::new(), |steps| {
+            format!(", after {} steps of cool-down where the learning rate is on its way", steps.get())
+        });
+        parts.push(format!("judged at {} steps{branch}", steps.join(", ")));
+    }
+    parts.join("\n")
+}
+
+fn iterations(setting: &Setting) -> String {
+    let mut cumulative = 0;
+    let rows = setting
+        .iterations
+        .iter()
+        .enumerate()
+        .map(|(index, iteration)| {
+            cumulative += u64::from(iteration.steps.get());
+            vec![
+                (index + 1).to_string(),
+                iteration.steps.get().to_string(),
+                cumulative.to_string(),
+                targets(&iteration.targets),
+                start(&iteration.carry),
+                rate(setting, iteration),
+            ]
+        })
+        .collect();
+    print::table(&["iteration", "steps", "to step", "predicts", "starts from", "learning rate"], &[0, 1, 2], rows)
+}
+
+fn targets(targets: &Targets) -> String {
+    match targets {
+        Targets::Quantiser(quantiser) => {
+            format!("quantiser {} × {}", quantiser.groups.get(), quantiser.entries.get())
+        }
+        _ => targets.sets().iter().map(units).collect::<Vec<_>>().join(" + "),
+    }
+}
+
+fn units(units: &UnitTargets) -> String {
+    let fit = units.fit().get();
+    let fitted = if fit == 1.0 { String::new() } else { format!(" on {:.0} %", 100.0 * fit) };
+    let of = match units {
+        UnitTargets::Layer(layer) => match &layer.of {
+            Origin::Previous => format!("layer {}", layer.height.get()),
+            Origin::Iteration(number) => format!("layer {} of iteration {}", layer.height.get(), number.get()),
+            Origin::Checkpoint(name) => format!("layer {} of {name}", layer.height.get()),
+        },
+        UnitTargets::MfccSubspace(of) => format!("mfcc order {}", of.order.get()),
+        UnitTargets::Mfcc(_) | UnitTargets::LogMel(_) => units.word().to_owned(),
+    };
+    format!("{} units of {of}{fitted}", units.clusters().get())
+}
+
+fn start(carry: &Carry) -> String {
+    let mut parts = vec![match &carry.weights {
+        CarriedWeights::None => return "random weights".into(),
+        CarriedWeights::All => "all weights".to_owned(),
+        CarriedWeights::Layers(layers) => {
+            let layers: Vec<String> = layers.iter().map(|layer| layer.get().to_string()).collect();
+            format!("layers {}", layers.join(", "))
+        }
+    }];
+    parts.extend((carry.optimiser == CarriedOptimiser::Keep).then(|| "optimiser".to_owned()));
+    parts.extend((carry.head == CarriedHead::Keep).then(|| "head".to_owned()));
+    parts.join(" + ")
+}
+
+fn rate(setting: &Setting, iteration: &Iteration) -> String {
+    let own = &iteration.schedule;
+    let peak = own.peak.unwrap_or(setting.pretraining.schedule.peak).get();
+    let warm_up = 100.0 * own.warm_up.unwrap_or(setting.pretraining.schedule.warm_up).get();
+    let over = match own.horizon {
+        Horizon::Iteration => "the iteration",
+        Horizon::Whole => "all iterations",
+    };
+    format!("{peak} over {over}, {warm_up:.0} % warm-up")
+}
