@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use reprise_spec::experiment::Experiment;
+use reprise_spec::experiment::{Experiment, Written};
 use serde_json::json;
 
 use super::*;
@@ -32,14 +32,14 @@ impl Place {
             fs::write(folder.join("1.flac"), format!("{split} audio")).unwrap();
             fs::write(folder.join("1.trans.txt"), "1 HELLO\n").unwrap();
         }
-        let experiment = serde_json::from_value(json!({
+        let experiment: Result<Written, _> = serde_json::from_value(json!({
             "version": 1, "name": "toy", "question": "Does it run?", "seeds": [1],
             "corpus": { "name": "toy", "pretrain": ["train"], "finetune": ["train"], "validate": ["dev"], "test": ["test"] },
             "strategy": { "baseline": { "iterations": [
                 { "targets": { "mfcc": { "clusters": 10 } }, "steps": 3 },
                 { "targets": { "layer": { "height": 3, "clusters": 10 } }, "steps": 4 } ] } }
         }));
-        let place = Self { temp, experiment: experiment.unwrap() };
+        let place = Self { temp, experiment: experiment.unwrap().into() };
         place.trainer("");
         place
     }
@@ -90,11 +90,12 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
 
     fn plan(&self, seeds: &[u64]) -> Result<(Plan, CorpusFiles), ExecuteError> {
         let roots = Roots(vec![self.path("data")]);
-        let needed = plan::splits_needed(&self.experiment);
+        let experiment = Experiment { seeds: seeds.to_vec(), ..self.experiment.clone() };
+        let needed = plan::needed(&experiment);
         let mut quiet = |_| {};
         let mut hasher = Hasher::new(None, false, &mut quiet);
-        let corpus = CorpusFiles::survey(&self.experiment.corpus, &needed, self.temp.path(), &roots, &mut hasher)?;
-        Ok((Plan::new(&self.experiment, seeds, &corpus.contents()).unwrap(), corpus))
+        let corpus = CorpusFiles::survey(&experiment.corpus().unwrap(), &needed, self.temp.path(), &roots, &mut hasher)?;
+        Ok((Plan::new(&experiment, &corpus.contents()).unwrap(), corpus))
     }
 
     fn run_seeds(
@@ -112,9 +113,14 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
             label: format!("seed {seed}"),
             recipe: &recipe,
             text: "version: 1\n",
-            identity: Identity { spec: SpecHash([1; 32]), variant: VariantHash([2; 32]), canonical: vec![3] },
+            identity: Identity {
+                spec: SpecHash([1; 32]),
+                variant: VariantHash([2; 32]),
+                name: String::new(),
+                canonical: vec![3],
+            },
             plan,
-            seed,
+            run: RunOf { variant: 0, seed },
             corpus,
             store: &store,
             provenance: Provenance { build: "test".into(), experiment: None },
@@ -449,7 +455,7 @@ fn files_that_differ_from_a_committed_list_are_named() {
         digest("abc"),
     );
     fs::write(place.path("dev.txt"), list).unwrap();
-    place.experiment.corpus.lists = serde_json::from_value(json!({ "dev": "dev.txt" })).unwrap();
+    place.experiment.variants[0].setting.corpus.lists = serde_json::from_value(json!({ "dev": "dev.txt" })).unwrap();
     let error = place.run().unwrap_err();
     insta::assert_snapshot!(error.to_string(), @r"
     corpus toy differs from the committed lists in 2 of its files:

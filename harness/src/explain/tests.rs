@@ -32,6 +32,7 @@ impl Place {
             canonical: hex::encode(stage.canonical()),
             settings: stage,
             seed,
+            continued: None,
             inputs: inputs.iter().map(input).collect(),
             digest,
             files: Vec::new(),

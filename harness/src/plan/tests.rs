@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use reprise_spec::canon;
+use reprise_spec::experiment::Written;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{ContentDigest, Contents, Experiment, Node, Part, Plan, PlanError, SplitName, Stage, splits_needed};
+use super::{ContentDigest, Contents, Experiment, Name, Node, Plan, PlanError, RunOf, Stage, needed};
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {
@@ -20,15 +21,27 @@ fn experiment(parts: Value) -> Experiment {
     for (key, value) in parts.as_object().unwrap() {
         whole[key] = value.clone();
     }
-    serde_json::from_value(whole).unwrap()
+    serde_json::from_value::<Written>(whole).unwrap().into()
+}
+
+/// One experiment with the variants of several.
+fn together(experiments: &[Experiment]) -> Experiment {
+    let mut whole = experiments[0].clone();
+    whole.variants = experiments.iter().flat_map(|experiment| experiment.variants.clone()).collect();
+    whole
 }
 
 fn contents(experiment: &Experiment) -> Contents {
-    let digest = |(split, part): (SplitName, Part)| {
-        let bytes = Sha256::digest(format!("{split} {part:?}"));
-        ((split, part), ContentDigest(bytes.into()))
-    };
-    splits_needed(experiment).into_iter().map(digest).collect()
+    let digest = |what: String| ContentDigest(Sha256::digest(what).into());
+    let needed = needed(experiment);
+    Contents {
+        splits: needed
+            .splits
+            .into_iter()
+            .map(|what| (what.clone(), digest(format!("{} {:?}", what.0, what.1))))
+            .collect(),
+        checkpoints: needed.checkpoints.into_iter().map(|name: Name| (name.clone(), digest(name.to_string()))).collect(),
+    }
 }
 
 /// One line a stage: its number, seed, name and the numbers of what it reads.
@@ -45,7 +58,7 @@ fn outline(plan: &Plan) -> String {
 #[test]
 fn two_iterations_with_fine_tuning_and_a_probe() {
     let experiment = experiment(json!({}));
-    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
     insta::assert_snapshot!(outline(&plan), @r"
     0: corpus train <- nothing
     1: features train (mfcc) <- 0 (corpus train)
@@ -67,7 +80,7 @@ fn two_iterations_with_fine_tuning_and_a_probe() {
 #[test]
 fn the_control_only_fine_tunes() {
     let experiment = experiment(json!({ "strategy": "scratch", "probing": {} }));
-    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
     insta::assert_snapshot!(outline(&plan), @r"
     0: corpus train <- nothing
     1: corpus dev <- nothing
@@ -83,7 +96,7 @@ fn a_quantiser_needs_no_units_and_its_layers_can_be_clustered() {
         { "targets": { "quantiser": {} }, "steps": 300 },
         { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 400 } ] } },
         "corpus": { "name": "toy", "pretrain": ["train"], "validate": ["dev"] }, "probing": {} }));
-    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
     insta::assert_snapshot!(outline(&plan), @r"
     0: corpus train <- nothing
     1: corpus dev <- nothing
@@ -95,11 +108,12 @@ fn a_quantiser_needs_no_units_and_its_layers_can_be_clustered() {
 
 #[test]
 fn seeds_share_what_draws_nothing() {
-    let experiment = experiment(json!({}));
-    let plan = Plan::new(&experiment, &[1, 2], &contents(&experiment)).unwrap();
-    let one = plan.run(1).count();
-    assert_eq!(one, plan.run(2).count());
-    let shared = plan.nodes.iter().filter(|node| node.runs == [1, 2]);
+    let experiment = experiment(json!({ "seeds": [1, 2] }));
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    let count = |seed| plan.run(RunOf { variant: 0, seed }).count();
+    let one = count(1);
+    assert_eq!(one, count(2));
+    let shared = plan.nodes.iter().filter(|node| node.runs.len() == 2);
     assert!(shared.clone().all(|node| !node.stage.as_ref().unwrap().draws()));
     assert_eq!(plan.nodes.len(), 2 * one - shared.count());
 }
@@ -107,8 +121,8 @@ fn seeds_share_what_draws_nothing() {
 #[test]
 fn without_the_corpus_the_graph_is_there_and_keys_are_not() {
     let experiment = experiment(json!({}));
-    let plan = Plan::new(&experiment, &[1], &Contents::new()).unwrap();
-    let known = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    let plan = Plan::new(&experiment, &Contents::default()).unwrap();
+    let known = Plan::new(&experiment, &contents(&experiment)).unwrap();
     assert_eq!(outline(&plan), outline(&known));
     assert!(plan.nodes.iter().all(|node| node.key.is_none()));
     assert!(known.nodes.iter().all(|node| node.key.is_some()));
@@ -118,7 +132,7 @@ fn without_the_corpus_the_graph_is_there_and_keys_are_not() {
 fn a_changed_mask_moves_the_keys_of_what_depends_on_it() {
     let before = experiment(json!({}));
     let after = experiment(json!({ "pretraining": { "masking": { "length": 5 } } }));
-    let keys = |experiment: &Experiment| Plan::new(experiment, &[1], &contents(&before)).unwrap().nodes;
+    let keys = |experiment: &Experiment| Plan::new(experiment, &contents(&before)).unwrap().nodes;
     let moved: Vec<String> = keys(&before)
         .into_iter()
         .zip(keys(&after))
@@ -147,7 +161,7 @@ fn ensembles_units_as_input_and_quantisers() {
                 { "mfcc": { "clusters": 100 } }, { "mfcc-subspace": { "order": 1, "clusters": 50 } } ] }, "steps": 10 },
             { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 10 },
             { "targets": { "quantiser": {} }, "steps": 10 } ] } } }));
-    let plan = Plan::new(&experiment, &[1], &contents(&experiment)).unwrap();
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
     insta::assert_snapshot!(outline(&plan), @r"
     0: corpus train <- nothing
     1: features train (mfcc) <- 0 (corpus train)
@@ -171,7 +185,7 @@ fn parts_that_do_not_fit_are_refused() {
         { "targets": { "layer": { "height": 99, "clusters": 100 } }, "steps": 1 } ] } } });
     let no_data = json!({ "corpus": { "name": "toy", "finetune": ["train"] } });
     let nothing = json!({ "strategy": "scratch", "corpus": { "name": "toy", "pretrain": ["train"] } });
-    let error = |parts| Plan::new(&experiment(parts), &[1], &Contents::new()).unwrap_err();
+    let error = |parts| Plan::new(&experiment(parts), &Contents::default()).unwrap_err();
     assert_eq!(error(first_on_a_layer), PlanError::NothingToCluster(1));
     assert_eq!(error(too_high), PlanError::NoSuchLayer { iteration: 2, height: 99, layers: 12 });
     assert_eq!(error(no_data), PlanError::NothingToPretrainOn);
@@ -188,7 +202,7 @@ prop_compose! {
     fn experiments()(
         pretrain in splits(1), finetune in splits(0), validate in splits(0), test in splits(0), probed in splits(1),
         iterations in proptest::collection::vec((0u8..3, 2u32..9, 1u32..9), 1..4),
-        untranscribed in splits(0), probe: bool,
+        untranscribed in splits(0), probe: bool, form in 0u8..3, every in 1u32..9,
     ) -> Experiment {
         let iterations: Vec<Value> = iterations.into_iter().enumerate().map(|(index, (source, clusters, steps))| {
             let targets = match (index, source) {
@@ -201,7 +215,12 @@ prop_compose! {
         experiment(json!({
             "corpus": { "name": "toy", "pretrain": pretrain, "finetune": finetune, "validate": validate, "test": test,
                         "untranscribed": untranscribed },
-            "strategy": { "baseline": { "iterations": iterations } },
+            "strategy": match form {
+                0 => json!({ "baseline": { "iterations": iterations } }),
+                1 => json!({ "progressive": { "every": every, "ladder": iterations.iter().map(|i| &i["targets"]).collect::<Vec<_>>() } }),
+                _ => json!({ "iterations": iterations }),
+            },
+            "evaluation": if every > 4 { json!({ "every": every, "cool-down": 2 }) } else { json!({}) },
             "probing": if probe { json!({ "unit-quality": { "splits": probed } }) } else { json!({}) },
         }))
     }
@@ -218,6 +237,7 @@ fn key_by_hand(plan: &Plan, node: &Node) -> [u8; 32] {
     part(node.kind.as_bytes());
     part(&match node.stage.as_ref().unwrap() {
         Stage::Corpus(settings) => canon::bytes(settings),
+        Stage::Checkpoint(settings) => canon::bytes(settings),
         Stage::Features(settings) => canon::bytes(settings),
         Stage::Units(settings) => canon::bytes(settings),
         Stage::Pretrain(settings) => canon::bytes(settings),
@@ -237,18 +257,109 @@ fn key_by_hand(plan: &Plan, node: &Node) -> [u8; 32] {
 
 proptest! {
     #[test]
-    fn a_plan_has_no_cycles_no_doubles_and_the_same_keys_each_time(experiment in experiments()) {
+    fn a_plan_has_no_cycles_no_doubles_and_the_same_keys_each_time(several in proptest::collection::vec(experiments(), 1..4)) {
+        let experiment = Experiment { seeds: vec![7, 8], ..together(&several) };
         let contents = contents(&experiment);
-        let plan = Plan::new(&experiment, &[7, 8], &contents).unwrap();
-        prop_assert_eq!(&plan, &Plan::new(&experiment, &[7, 8], &contents).unwrap());
+        let plan = Plan::new(&experiment, &contents).unwrap();
+        prop_assert_eq!(&plan, &Plan::new(&experiment, &contents).unwrap());
         for (index, node) in plan.nodes.iter().enumerate() {
             prop_assert!(node.inputs.iter().all(|edge| edge.node < index));
+            prop_assert!(node.runs.iter().all(|need| need.continues != Some(index)));
             prop_assert_eq!(node.key.unwrap().0, key_by_hand(&plan, node), "{}", node.name);
             prop_assert_eq!(node.seed.is_some(), node.stage.as_ref().unwrap().draws());
         }
         let keys: BTreeSet<_> = plan.nodes.iter().map(|node| node.key).collect();
         prop_assert_eq!(keys.len(), plan.nodes.len(), "a stage that is planned twice");
-        let names: BTreeSet<_> = plan.run(7).map(|(_, node)| &node.name).collect();
-        prop_assert_eq!(names.len(), plan.run(7).count());
+        for (variant, alone) in experiment.variants.iter().enumerate() {
+            let of = RunOf { variant, seed: 7 };
+            let names: BTreeSet<_> = plan.run(of).map(|(_, _, need)| &need.name).collect();
+            prop_assert_eq!(names.len(), plan.run(of).count());
+            // What a variant executes is what it executes alone.
+            let own: BTreeSet<_> = plan.run(of).map(|(_, node, _)| node.key).collect();
+            let alone = Plan::of(&alone.setting, 7, &contents).unwrap();
+            prop_assert_eq!(own, alone.nodes.iter().map(|node| node.key).collect::<BTreeSet<_>>());
+        }
     }
+}
+
+#[test]
+fn points_of_evaluation_go_on_from_one_another_and_leave_what_is_trained_as_it_was() {
+    let parts = |evaluation: Value| {
+        let corpus = json!({ "name": "toy", "pretrain": ["train"], "finetune": ["train"], "validate": ["dev"] });
+        experiment(json!({ "probing": {}, "corpus": corpus, "evaluation": evaluation }))
+    };
+    let plain = parts(json!({}));
+    let judged = parts(json!({ "every": 200, "iteration-ends": true, "cool-down": 20 }));
+    let contents = contents(&judged);
+    let plan = Plan::new(&judged, &contents).unwrap();
+    let line = |(index, node): (usize, &Node)| {
+        let continues = node.runs[0].continues.map_or(String::new(), |of| format!(", goes on from {of}"));
+        let model = node.inputs.iter().find(|edge| edge.role == reprise_spec::stage::Role::Pretrained);
+        let model = model.map_or(String::new(), |edge| format!(", model {}", edge.node));
+        format!("{index}: {}{model}{continues}\n", node.name)
+    };
+    let trained = plan.nodes.iter().enumerate().filter(|(_, node)| !node.kind.starts_with("corpus"));
+    insta::assert_snapshot!(trained.map(line).collect::<String>(), @r"
+    1: features train (mfcc)
+    3: features dev (mfcc)
+    4: units iteration 1 (mfcc, 100)
+    5: pretrain iteration 1 to step 200
+    6: cool down at 200, goes on from 5
+    7: finetune at 200, model 6
+    8: pretrain iteration 1, goes on from 5
+    9: finetune at 300, model 8
+    10: units iteration 2 (layer 3, 100), model 8
+    11: pretrain iteration 2 to step 100
+    12: cool down at 400, goes on from 11
+    13: finetune at 400, model 12
+    14: pretrain iteration 2 to step 300, goes on from 11
+    15: cool down at 600, goes on from 14
+    16: finetune at 600, model 15
+    17: pretrain iteration 2, goes on from 14
+    18: finetune, model 17
+    ");
+    let before: BTreeSet<_> = Plan::new(&plain, &contents).unwrap().nodes.iter().map(|node| node.key).collect();
+    let after: BTreeSet<_> = plan.nodes.iter().map(|node| node.key).collect();
+    assert!(before.is_subset(&after));
+}
+
+#[test]
+fn strategies_share_what_is_equal_and_nothing_else() {
+    let of = |strategy: Value| experiment(json!({ "probing": {}, "strategy": strategy }));
+    let mfcc = json!({ "mfcc": { "clusters": 100 } });
+    let layer = |height: u32| json!({ "layer": { "height": height, "clusters": 100 } });
+    let heights = json!({ "cluster-height": { "heights": [2, 3, 4, 5], "clusters": 100, "fit": 1.0, "steps": 400,
+        "first": { "targets": mfcc, "steps": 300 } } });
+    let baseline = json!({ "baseline": { "iterations": [
+        { "targets": mfcc, "steps": 300 }, { "targets": layer(3), "steps": 400 } ] } });
+    let progressive = json!({ "progressive": { "every": 100, "ladder": [mfcc, layer(2), layer(3)] } });
+    let experiment = together(&[of(baseline), of(heights), of(progressive)]);
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    let count = |name: &str| plan.nodes.iter().filter(|node| node.name.starts_with(name)).count();
+    // One of 300 steps for the baseline and all heights, and the first rung of 100.
+    assert_eq!(count("pretrain iteration 1"), 2);
+    assert_eq!(count("units iteration 1"), 1);
+    // Height 3 is the baseline's; the first rung's model is another than theirs.
+    assert_eq!(count("units iteration 2"), 4 + 1);
+    assert_eq!(count("pretrain iteration 2"), 4 + 1);
+    assert_eq!(count("finetune"), 4 + 1);
+    let warm = plan.nodes.iter().find(|node| node.name == "pretrain iteration 3").unwrap();
+    let Some(Stage::Pretrain(stage)) = &warm.stage else { panic!("{warm:?}") };
+    assert_eq!(stage.start, reprise_spec::stage::Start::Warm { carry: experiment.variants[5].setting.iterations[2].carry.clone(), trained: 200 });
+}
+
+#[test]
+fn a_checkpoint_from_elsewhere_is_known_by_its_content() {
+    let parts = json!({ "probing": {}, "strategy": { "baseline": { "iterations": [
+        { "targets": { "layer": { "height": 9, "clusters": 100, "of": { "checkpoint": "released" } } }, "steps": 4 } ] } } });
+    let experiment = experiment(parts);
+    let mut contents = contents(&experiment);
+    let plan = Plan::new(&experiment, &contents).unwrap();
+    let reader = plan.nodes.iter().find(|node| node.name.starts_with("units")).unwrap();
+    let checkpoint = plan.nodes.iter().position(|node| node.name == "checkpoint released").unwrap();
+    assert!(reader.inputs.iter().any(|edge| edge.node == checkpoint));
+    contents.checkpoints.clear();
+    let plan = Plan::new(&experiment, &contents).unwrap();
+    assert!(plan.nodes.iter().find(|node| node.name == "checkpoint released").unwrap().key.is_none());
+    assert!(plan.nodes.iter().find(|node| node.name == "finetune").unwrap().key.is_none());
 }

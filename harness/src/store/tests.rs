@@ -14,6 +14,7 @@ fn record(id: &RunId) -> RunRecord {
         experiment: "toy".into(),
         spec: SpecHash([1; 32]),
         variant: VariantHash([2; 32]),
+        variant_name: String::new(),
         seed: 1,
         status: Status::Running,
         stages: Vec::new(),
@@ -30,11 +31,11 @@ fn record(id: &RunId) -> RunRecord {
 }
 
 fn recipe() -> Recipe {
-    let experiment = serde_json::from_value(serde_json::json!({
+    let written: Result<reprise_spec::experiment::Written, _> = serde_json::from_value(serde_json::json!({
         "version": 1, "name": "toy", "question": "?", "seeds": [1], "strategy": "scratch",
         "corpus": { "name": "toy", "finetune": ["train"], "validate": ["dev"], "test": ["test"] },
     }));
-    Recipe::new(experiment.unwrap(), Path::new("toy.yaml"), None)
+    Recipe::new(written.unwrap().into(), Path::new("toy.yaml"), None)
 }
 
 fn store() -> (tempfile::TempDir, Store, RunId) {
