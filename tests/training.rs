@@ -2,6 +2,7 @@
 //!
 //! A program of its own, because libtorch's generator belongs to the process and other tests draw from it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use reprise_model::random::Draws;
 use reprise_model::report::Reporter;
 use reprise_model::stage::Work;
 use reprise_model::stage::pretrain::run;
-use reprise_model::tensors;
+use reprise_model::tensors::{self, Contents};
 use reprise_spec::arithmetic::frames;
 use reprise_spec::contract::{self, DataSource, Device, Input, Request};
 use reprise_spec::identity::{OutputDigest, StageKey};
@@ -23,12 +24,18 @@ use reprise_spec::stage::{PretrainStage, Role, Stage, UnitSource};
 use reprise_spec::values::SplitName;
 use tch::Tensor;
 
+#[path = "training/checkpoint.rs"]
+mod checkpoint;
 #[path = "training/finetune.rs"]
 mod finetune;
 #[path = "training/front_ends.rs"]
 mod front_ends;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
+#[path = "training/prefix.rs"]
+mod prefix;
+#[path = "training/warm.rs"]
+mod warm;
 #[path = "training/wav2vec2.rs"]
 mod wav2vec2;
 
@@ -126,6 +133,8 @@ fn settings(front_end: &str, steps: u64) -> PretrainStage {
         },
         "targets": { "units": [UNITS] },
         "steps": steps,
+        "start": "random",
+        "span": {"before": 0, "total": steps, "cool-down-after": null},
         "train-on": ["train"],
         "validate-on": ["dev"],
     });
@@ -147,6 +156,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
             input(Role::Targets(0), root.join("units")),
             input(Role::InputUnits, root.join("input-units")),
         ],
+        prefix: None,
         data: Some(DataSource { root: root.to_owned(), files: None }),
         work: folder.clone(),
         device: Device::Cpu,
@@ -188,14 +198,37 @@ fn continues_to_the_bit(settings: &PretrainStage) {
     let last = fs::read(whole.join(name(12))).unwrap();
     fs::write(torn.join(name(12)), &last[..last.len() / 2]).unwrap();
     run(settings, &mut work(folder.path(), "torn", settings, 2)).unwrap();
-    for file in ["model.safetensors", "model.json", "validation.tsv"] {
-        let read = |run: &str| fs::read(folder.path().join(run).join("out").join(file)).unwrap();
-        if file.ends_with("safetensors") {
-            let tensors = |run: &str| tensors::read(&folder.path().join(run).join("out").join(file)).unwrap().tensors;
-            assert_eq!(tensors("whole"), tensors("torn"));
-        } else {
-            assert_eq!(read("whole"), read("torn"), "{file}");
+    assert_same(folder.path(), "whole", "torn");
+}
+
+/// What a stage wrote: tables and descriptions as text, tensors by name, and what lies beside them.
+fn outputs(root: &Path, run: &str) -> BTreeMap<String, (String, BTreeMap<String, Tensor>)> {
+    let files = fs::read_dir(root.join(run).join("out")).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with("safetensors") {
+            return (name, (fs::read_to_string(path).unwrap(), BTreeMap::new()));
         }
+        let Contents { tensors, metadata } = tensors::read(&path).unwrap();
+        (name, (metadata, tensors))
+    };
+    files.map(read).collect()
+}
+
+/// Two runs wrote the same bits.
+fn assert_same(root: &Path, one: &str, other: &str) {
+    let (one_s, other_s) = (outputs(root, one), outputs(root, other));
+    assert_eq!(one_s.keys().collect::<Vec<_>>(), other_s.keys().collect::<Vec<_>>());
+    for (file, (text, tensors)) in &one_s {
+        assert_eq!(text, &other_s[file].0, "{file} of {one} and {other}");
+        assert_same_tensors(tensors, &other_s[file].1, &format!("{file} of {one} and {other}"));
+    }
+}
+
+fn assert_same_tensors(one: &BTreeMap<String, Tensor>, other: &BTreeMap<String, Tensor>, what: &str) {
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "{what}");
+    for (name, tensor) in one {
+        assert!(tensor.equal(&other[name]), "{name} in {what}");
     }
 }
 

@@ -3,7 +3,10 @@
 //! One file a step, `checkpoints/step-<12 digits>.safetensors`: every parameter (`parameter/<name>`), the optimiser's moments
 //! (`first-moment/<name>`, `second-moment/<name>`), and the caller's progress as JSON. There is no generator state: dropout and
 //! layer drop are drawn anew from (seed, stage, step) at each step. The last two whole files are kept.
+//!
+//! Beside a finished model the same lies in `state.safetensors`, without the parameters, which `model.safetensors` has.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +16,14 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use crate::failure::StageError;
-use crate::optimiser::Adam;
+use crate::model_folder;
+use crate::optimiser::{Adam, Slot};
 use crate::tensors::{self, Contents};
 
 const KEPT: usize = 2;
+
+/// The training state beside a model.
+const STATE: &str = "state.safetensors";
 
 /// The checkpoints of one stage.
 #[derive(Debug)]
@@ -30,6 +37,15 @@ struct Saved<P> {
     progress: P,
 }
 
+/// A training state that was read and not yet put anywhere.
+#[derive(Debug)]
+pub struct State<P> {
+    /// As the caller wrote it.
+    pub progress: P,
+    optimiser_step: u64,
+    tensors: BTreeMap<String, Tensor>,
+}
+
 impl Checkpoints {
     /// The folder `checkpoints/` below `work`, created if need be.
     pub fn open(work: &Path) -> Result<Self, StageError> {
@@ -40,16 +56,10 @@ impl Checkpoints {
 
     /// Writes the state after `step`, whole or not at all, and removes all but the last two.
     pub fn save<P: Serialize>(&self, step: u64, store: &VarStore, adam: &Adam, progress: &P) -> Result<(), StageError> {
-        let mut all: Vec<(String, Tensor)> =
-            store.variables().into_iter().map(|(name, tensor)| (format!("parameter/{name}"), tensor)).collect();
-        for slot in adam.slots() {
-            all.push((format!("first-moment/{}", slot.name), slot.first.shallow_clone()));
-            all.push((format!("second-moment/{}", slot.name), slot.second.shallow_clone()));
-        }
-        let saved = Saved { optimiser_step: adam.step(), progress };
-        let metadata = serde_json::to_string(&saved)
-            .map_err(|error| StageError::Failed(format!("cannot describe the checkpoint of step {step}: {error}")))?;
-        tensors::write(&self.folder.join(format!("step-{step:012}.safetensors")), all, metadata)?;
+        let mut all = moments(adam);
+        all.extend(store.variables().into_iter().map(|(name, tensor)| (parameter(&name), tensor)));
+        let path = self.folder.join(format!("step-{step:012}.safetensors"));
+        write(&path, all, adam, progress)?;
         for old in self.newest_first()?.into_iter().skip(KEPT) {
             fs::remove_file(&old).map_err(|error| StageError::io("cannot remove", &old, &error))?;
         }
@@ -63,27 +73,14 @@ impl Checkpoints {
     /// A whole checkpoint of another network: a stage of another build has left it.
     pub fn restore<P: DeserializeOwned>(&self, store: &VarStore, adam: &mut Adam) -> Result<Option<P>, StageError> {
         for path in self.newest_first()? {
-            let Ok(Contents { tensors, metadata }) = tensors::read(&path) else { continue };
-            let Ok(saved) = serde_json::from_str::<Saved<P>>(&metadata) else { continue };
-            let put = |mut to: Tensor, name: String| match tensors.get(&name) {
-                Some(from) if from.size() == to.size() => {
-                    tch::no_grad(|| to.copy_(from));
-                    Ok(())
-                }
-                _ => Err(StageError::refused(
-                    format!("{} does not fit the network: {name}", path.display()),
+            let Ok(state) = State::read(&path) else { continue };
+            state.put(store, adam).map_err(|misfit| {
+                StageError::refused(
+                    format!("{} does not fit the network: {misfit}", path.display()),
                     "remove the folder of checkpoints and run again",
-                )),
-            };
-            for (name, parameter) in store.variables() {
-                put(parameter, format!("parameter/{name}"))?;
-            }
-            for slot in adam.slots() {
-                put(slot.first.shallow_clone(), format!("first-moment/{}", slot.name))?;
-                put(slot.second.shallow_clone(), format!("second-moment/{}", slot.name))?;
-            }
-            adam.continue_after(saved.optimiser_step);
-            return Ok(Some(saved.progress));
+                )
+            })?;
+            return Ok(Some(state.progress));
         }
         Ok(None)
     }
@@ -102,6 +99,98 @@ impl Checkpoints {
         paths.reverse();
         Ok(paths)
     }
+}
+
+/// Writes moments and progress to `state.safetensors` in `folder`.
+pub fn save_beside_model<P: Serialize>(folder: &Path, adam: &Adam, progress: &P) -> Result<(), StageError> {
+    write(&folder.join(STATE), moments(adam), adam, progress)
+}
+
+impl<P: DeserializeOwned> State<P> {
+    /// The state after which `folder` has a finished model.
+    ///
+    /// # Errors
+    /// `model.safetensors` or `state.safetensors` that is missing or damaged.
+    pub fn beside_model(folder: &Path) -> Result<Self, StageError> {
+        let mut state = Self::read(&folder.join(STATE))?;
+        let model = tensors::read(&folder.join(model_folder::WEIGHTS))?;
+        state.tensors.extend(model.tensors.into_iter().map(|(name, tensor)| (parameter(&name), tensor)));
+        Ok(state)
+    }
+
+    fn read(path: &Path) -> Result<Self, StageError> {
+        let Contents { tensors, metadata } = tensors::read(path)?;
+        let Saved { optimiser_step, progress } = serde_json::from_str(&metadata).map_err(|error| {
+            StageError::Failed(format!("{} does not say how far training was: {error}", path.display()))
+        })?;
+        Ok(Self { progress, optimiser_step, tensors })
+    }
+}
+
+impl<P> State<P> {
+    /// Gives `store` and `adam` the whole state.
+    ///
+    /// # Errors
+    /// A parameter or moment that is missing or of another shape, named; nothing has been changed then.
+    pub fn put(&self, store: &VarStore, adam: &mut Adam) -> Result<(), String> {
+        let parameters = store.variables().into_iter().map(|(name, to)| (parameter(&name), to));
+        self.copy(parameters.chain(moments(adam)).collect())?;
+        adam.continue_after(self.optimiser_step);
+        Ok(())
+    }
+
+    /// Gives the parameters of `store` whose names are `carried` their values.
+    ///
+    /// # Errors
+    /// As [`State::put`].
+    pub fn put_parameters(&self, store: &VarStore, carried: impl Fn(&str) -> bool) -> Result<(), String> {
+        let parameters = store.variables().into_iter().filter(|(name, _)| carried(name));
+        self.copy(parameters.map(|(name, to)| (parameter(&name), to)).collect())
+    }
+
+    /// Gives `adam` the moments of the parameters whose names are `carried`, and its count of steps.
+    ///
+    /// # Errors
+    /// As [`State::put`].
+    pub fn put_moments(&self, adam: &mut Adam, carried: impl Fn(&str) -> bool) -> Result<(), String> {
+        let of_carried = |(name, _): &(String, Tensor)| name.split_once('/').is_some_and(|(_, name)| carried(name));
+        self.copy(moments(adam).into_iter().filter(of_carried).collect())?;
+        adam.continue_after(self.optimiser_step);
+        Ok(())
+    }
+
+    fn copy(&self, wanted: Vec<(String, Tensor)>) -> Result<(), String> {
+        let found = |(name, to): (String, Tensor)| match self.tensors.get(&name) {
+            Some(from) if from.size() == to.size() => Ok((from, to)),
+            Some(from) => Err(format!("{name} has the shape {:?}, not {:?}", from.size(), to.size())),
+            None => Err(format!("there is no {name}")),
+        };
+        let pairs: Vec<(&Tensor, Tensor)> = wanted.into_iter().map(found).collect::<Result<_, _>>()?;
+        tch::no_grad(|| pairs.into_iter().for_each(|(from, mut to)| to.copy_(from)));
+        Ok(())
+    }
+}
+
+fn parameter(name: &str) -> String {
+    format!("parameter/{name}")
+}
+
+fn moments(adam: &Adam) -> Vec<(String, Tensor)> {
+    let of_slot = |slot: Slot<'_>| {
+        [
+            (format!("first-moment/{}", slot.name), slot.first.shallow_clone()),
+            (format!("second-moment/{}", slot.name), slot.second.shallow_clone()),
+        ]
+    };
+    adam.slots().flat_map(of_slot).collect()
+}
+
+fn write<P: Serialize>(path: &Path, all: Vec<(String, Tensor)>, adam: &Adam, progress: &P) -> Result<(), StageError> {
+    let saved = Saved { optimiser_step: adam.step(), progress };
+    let metadata = serde_json::to_string(&saved).map_err(|error| {
+        StageError::Failed(format!("cannot describe the training state {}: {error}", path.display()))
+    })?;
+    tensors::write(path, all, metadata)
 }
 
 #[cfg(test)]

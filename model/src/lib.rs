@@ -26,6 +26,7 @@ pub mod hierarchy;
 pub mod hubert;
 pub mod kmeans;
 pub mod labels;
+pub mod layer_of;
 pub mod layers;
 pub mod loader;
 pub mod mask;

@@ -15,8 +15,10 @@ use crate::hubert::Hubert;
 use crate::tensors;
 use crate::vocabulary::Vocabulary;
 
-const WEIGHTS: &str = "model.safetensors";
-const ABOUT: &str = "model.json";
+/// Every parameter of a model.
+pub const WEIGHTS: &str = "model.safetensors";
+/// What a model is.
+pub const ABOUT: &str = "model.json";
 
 /// The parameter that frames are replaced by when they are masked.
 pub const MASK_EMBEDDING: &str = "masked_spec_embed";

@@ -1,6 +1,19 @@
 //! Learning rates as functions of the step.
 
+use reprise_spec::stage::Span;
 use reprise_spec::training::{LinearSchedule, TriStage};
+
+/// The rate of `step`, counted from 1, of a stage of `steps` that covers `span` of its schedule: [`linear`] over the span, and from where a
+/// cool-down begins a line from there to zero at the last step.
+pub fn spanned(settings: &LinearSchedule, span: &Span, step: u64, steps: u64) -> f64 {
+    let scheduled = |step: u64| linear(settings, span.before + step, span.total);
+    match span.cool_down_after {
+        Some(last) if step > last => {
+            scheduled(last) * steps.saturating_sub(step) as f64 / steps.saturating_sub(last).max(1) as f64
+        }
+        _ => scheduled(step),
+    }
+}
 
 /// The rate of `step`, counted from 1, out of `steps`: linear to the peak at the last warm-up step, then linear to zero at the last step
 /// (fairseq `polynomial_decay` with power 1).
@@ -47,6 +60,37 @@ mod tests {
         close(linear(&settings, 32_000, 400_000), 5e-4);
         close(linear(&settings, 216_000, 400_000), 2.5e-4);
         close(linear(&settings, 400_000, 400_000), 0.0);
+    }
+
+    fn span(before: u64, total: u64, cool_down_after: Option<u64>) -> Span {
+        Span { before, total, cool_down_after }
+    }
+
+    #[test]
+    fn an_iteration_takes_its_stretch_of_a_global_schedule() {
+        let settings = LinearSchedule::default();
+        let iterations = [(0, 30), (30, 70)];
+        let rates = iterations.iter().flat_map(|&(before, steps)| {
+            let span = span(before, 100, None);
+            (1..=steps).map(move |step| spanned(&LinearSchedule::default(), &span, step, steps))
+        });
+        let whole: Vec<f64> = (1..=100).map(|step| linear(&settings, step, 100)).collect();
+        assert_eq!(rates.collect::<Vec<_>>(), whole);
+    }
+
+    #[test]
+    fn a_cool_down_leaves_the_schedule_where_it_begins_and_ends_at_zero() {
+        let settings = LinearSchedule::default();
+        let (main, cooled) = (span(100, 1_000, None), span(100, 1_000, Some(50)));
+        let rate = |span: &Span, step: u64| spanned(&settings, span, step, 60);
+        for step in 1..=50 {
+            assert_eq!(rate(&cooled, step), rate(&main, step));
+        }
+        let start = rate(&main, 50);
+        close(rate(&cooled, 51), 0.9 * start);
+        close(rate(&cooled, 55), 0.5 * start);
+        assert_eq!(rate(&cooled, 60), 0.0);
+        assert!(rate(&main, 60) > 0.9 * start);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Source {
     /// Opens the inputs that hold the frames of `splits`.
     ///
     /// # Errors
-    /// Inputs that are missing or damaged; a height above the network's depth.
+    /// Inputs that are missing or damaged; a height that the network doesn't have, or whose frames aren't a whole number a second.
     pub fn open(source: UnitSource, splits: &[SplitName], work: &Work) -> Result<Self, StageError> {
         match source {
             UnitSource::Features(_) => Self::stored(splits, View::Whole, work),
@@ -127,13 +127,19 @@ impl Source {
 /// One hidden state of the model in `folder`.
 ///
 /// # Errors
-/// A layer above the network's depth.
+/// Refuses a layer above the network's depth, and one whose frames aren't a whole number a second, which is how units are counted.
 pub fn hidden_state(folder: &Path, state: State, device: Device) -> Result<HiddenStates, StageError> {
     HiddenStates::load(folder, device, |network: &Network| {
         let (layer, depth) = (state.layer, network.encoder.layers.get());
         if layer > depth {
             let message = format!("there is no layer {layer} in a network of {depth} layers");
             return Err(StageError::refused(message, "lower the `height` of the targets"));
+        }
+        let stride = network.layer_stride(layer);
+        if !u64::from(SAMPLE_RATE).is_multiple_of(stride) {
+            let rate = f64::from(SAMPLE_RATE) / stride as f64;
+            let message = format!("layer {layer} has {rate:.2} frames a second, and units need a whole number of them");
+            return Err(StageError::refused(message, "take a layer of another block as the `height` of the targets"));
         }
         Ok(vec![state])
     })

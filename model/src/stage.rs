@@ -13,6 +13,7 @@ use crate::hubert::Hubert;
 use crate::labels::Codebook;
 use crate::report::Reporter;
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod decode;
 pub mod features;
@@ -81,6 +82,7 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
     fs::create_dir_all(&out).map_err(|error| StageError::io("cannot create", &out, &error))?;
     match work.request.stage.clone() {
         Stage::Corpus(settings) => corpus::run(&settings, work),
+        Stage::Checkpoint(settings) => checkpoint::run(&settings, work),
         Stage::Features(settings) => features::run(&settings, work),
         Stage::Units(settings) => units::run(&settings, work),
         Stage::Pretrain(settings) => pretrain::run(&settings, work),

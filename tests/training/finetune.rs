@@ -73,6 +73,7 @@ pub fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], a
         seed: stage.draws().then_some(3),
         stage,
         inputs: inputs.iter().map(input).collect(),
+        prefix: None,
         data: Some(DataSource { root: root.to_owned(), files: None }),
         work: folder.clone(),
         device: Device::Cpu,

@@ -9,7 +9,7 @@ use reprise_spec::stage::{PretrainStage, Role};
 
 use super::{ONE_AT_A_TIME, WAVE, data, settings, work};
 
-fn contrastive(steps: u64) -> PretrainStage {
+pub fn contrastive(steps: u64) -> PretrainStage {
     let mut settings = settings(WAVE, steps);
     let targets = serde_json::json!({ "quantiser": {
         "groups": 2, "entries": 8, "dimension": 16, "negatives": 10,

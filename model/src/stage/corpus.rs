@@ -7,7 +7,7 @@ use super::Work;
 use crate::failure::StageError;
 
 mod alignments;
-mod files;
+pub(super) mod files;
 mod utterances;
 
 /// Problems that a message names one by one; the rest is counted.
@@ -105,6 +105,7 @@ mod tests {
                 stage,
                 seed: None,
                 inputs,
+                prefix: None,
                 data: Some(DataSource { root: root.join("data"), files: Some(root.join("list")) }),
                 work: root.join(name),
                 device: Device::Cpu,

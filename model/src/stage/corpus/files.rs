@@ -1,4 +1,4 @@
-//! The files of a split: listed by the request, read once, and held to their checksums.
+//! The files of a stage that takes data in: listed by the request, read once, and held to their checksums.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::failure::StageError;
 use crate::stage::Work;
 
-/// A file of the split as the request lists it.
+/// A file as the request lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     sha256: [u8; 32],
@@ -45,7 +45,7 @@ impl Listed {
         if bytes.len() as u64 != self.size || Sha256::digest(&bytes)[..] != self.sha256 {
             return Err(StageError::refused(
                 format!("{} changed since its checksum was taken", path.display()),
-                "run again: the changed file gives the corpus another identity",
+                "run again: the changed file gives the data another identity",
             ));
         }
         Ok(bytes)

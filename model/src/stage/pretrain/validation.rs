@@ -1,11 +1,11 @@
 //! How well the model predicts units, or tells targets from others, on utterances that it isn't trained on.
 
-use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::Score;
 use reprise_spec::stage::PretrainStage;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Progress, normalises};
+use super::model::{Model, normalises};
+use super::progress::Progress;
 use crate::batch::Crop;
 use crate::encoder::Mode;
 use crate::failure::StageError;
@@ -41,7 +41,7 @@ pub struct Validation {
 
 impl Validation {
     /// Measures now.
-    pub(super) fn measure(
+    pub fn measure(
         settings: &PretrainStage,
         seed: u64,
         data: &Labelled,
@@ -95,7 +95,7 @@ impl Validation {
             loss: loss / masked,
             masked_accuracy: correct as f64 / masked,
             beside: seen.beside(&model.objective, |batch| draws(DISTRACTORS, &crops[batch][0])),
-            audio_seconds: progress.samples as f64 / f64::from(SAMPLE_RATE),
+            audio_seconds: progress.audio_seconds(),
         })
     }
 
