@@ -115,7 +115,8 @@ impl Validation {
             value,
             interval: None,
         };
-        self.named().into_iter().chain([("trained", trained)]).map(score).collect()
+        let beside = [("trained", trained), ("audio-seconds", self.audio_seconds)];
+        self.named().into_iter().chain(beside).map(score).collect()
     }
 
     /// The text of `validation.tsv`. All rows are of one objective.
