@@ -30,6 +30,8 @@ mod checkpoint;
 mod finetune;
 #[path = "training/front_ends.rs"]
 mod front_ends;
+#[path = "training/guards.rs"]
+mod guards;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
 #[path = "training/prefix.rs"]

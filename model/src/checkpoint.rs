@@ -54,16 +54,43 @@ impl Checkpoints {
         Ok(Self { folder })
     }
 
-    /// Writes the state after `step`, whole or not at all, and removes all but the last two.
-    pub fn save<P: Serialize>(&self, step: u64, store: &VarStore, adam: &Adam, progress: &P) -> Result<(), StageError> {
+    /// Writes the state after `step`, whole or not at all, and removes all but the last two and the newest that isn't after the step `good`.
+    pub fn save<P: Serialize>(
+        &self,
+        step: u64,
+        good: u64,
+        store: &VarStore,
+        adam: &Adam,
+        progress: &P,
+    ) -> Result<(), StageError> {
         let mut all = moments(adam);
         all.extend(store.variables().into_iter().map(|(name, tensor)| (parameter(&name), tensor)));
-        let path = self.folder.join(format!("step-{step:012}.safetensors"));
-        write(&path, all, adam, progress)?;
-        for old in self.newest_first()?.into_iter().skip(KEPT) {
+        write(&self.path(step), all, adam, progress)?;
+        let kept = self.newest_until(good)?;
+        for old in self.newest_first()?.into_iter().skip(KEPT).filter(|old| Some(old) != kept.as_ref()) {
             fs::remove_file(&old).map_err(|error| StageError::io("cannot remove", &old, &error))?;
         }
         Ok(())
+    }
+
+    /// The newest checkpoint that isn't after `step`.
+    pub fn newest_until(&self, step: u64) -> Result<Option<PathBuf>, StageError> {
+        let last = self.path(step);
+        Ok(self.newest_first()?.into_iter().find(|path| *path <= last))
+    }
+
+    /// Says where the newest checkpoint is, and the newest that isn't after the step `good` where that is another.
+    pub fn left(&self, good: u64) -> Result<String, StageError> {
+        let Some(newest) = self.newest_first()?.into_iter().next() else { return Ok("No checkpoint is left".into()) };
+        let mut said = format!("The state is in {}", newest.display());
+        if let Some(good) = self.newest_until(good)?.filter(|good| *good != newest) {
+            said.push_str(&format!(", and the last good one in {}", good.display()));
+        }
+        Ok(said)
+    }
+
+    fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:012}.safetensors"))
     }
 
     /// Restores the newest whole checkpoint into `store` and `adam` and returns the progress beside it; `None` where there is none.
@@ -159,7 +186,8 @@ impl<P> State<P> {
         Ok(())
     }
 
-    fn copy(&self, wanted: Vec<(String, Tensor)>) -> Result<(), String> {
+    fn copy(&self, mut wanted: Vec<(String, Tensor)>) -> Result<(), String> {
+        wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         let found = |(name, to): (String, Tensor)| match self.tensors.get(&name) {
             Some(from) if from.size() == to.size() => Ok((from, to)),
             Some(from) => Err(format!("{name} has the shape {:?}, not {:?}", from.size(), to.size())),
@@ -204,7 +232,8 @@ mod tests {
     fn step(adam: &mut Adam, store: &VarStore) {
         let parameter = store.variables().remove("p").unwrap();
         (&parameter * &parameter).sum(Kind::Float).backward();
-        adam.step_at(0.1).unwrap();
+        let gradients = adam.gradients();
+        adam.step_at(0.1, gradients).unwrap();
     }
 
     fn fresh() -> (VarStore, Adam) {
@@ -226,7 +255,7 @@ mod tests {
         for number in 1..=5u64 {
             step(&mut adam, &store);
             if number <= 3 {
-                checkpoints.save(number, &store, &adam, &number).unwrap();
+                checkpoints.save(number, 0, &store, &adam, &number).unwrap();
             }
         }
         assert_eq!(checkpoints.newest_first().unwrap().len(), 2);
@@ -242,11 +271,28 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_from_before_things_went_wrong_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(folder.path()).unwrap();
+        let (store, adam) = fresh();
+        let mut kept = Vec::new();
+        for (step, good) in [(3, 0), (5, 4), (8, 6), (11, 6), (13, 6), (20, 20), (21, 20), (22, 20)] {
+            checkpoints.save(step, good, &store, &adam, &()).unwrap();
+            let name = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().trim_start_matches("step-0").into();
+            let steps = checkpoints.newest_first().unwrap().into_iter().map(name);
+            kept.push(steps.map(|step: String| step.parse::<u64>().unwrap()).collect::<Vec<_>>());
+        }
+        let expected: [&[u64]; 8] =
+            [&[3], &[5, 3], &[8, 5], &[11, 8, 5], &[13, 11, 5], &[20, 13], &[21, 20], &[22, 21, 20]];
+        assert_eq!(kept, expected);
+    }
+
+    #[test]
     fn a_checkpoint_of_another_network_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::open(folder.path()).unwrap();
         let (store, adam) = fresh();
-        checkpoints.save(1, &store, &adam, &()).unwrap();
+        checkpoints.save(1, 0, &store, &adam, &()).unwrap();
         let store = VarStore::new(Device::Cpu);
         let _ = store.root().var("p", &[4], Init::Const(0.7));
         let mut adam = Adam::new(&store, &training::Adam::default());

@@ -22,6 +22,7 @@ use crate::ctc::{self, CtcModel, Frames};
 use crate::encoder::{self, Mode};
 use crate::failure::StageError;
 use crate::framing::Framing;
+use crate::guards::{Verdict, Watch};
 use crate::hubert::Masks;
 use crate::mask;
 use crate::model_folder::{self, About, Family, Output};
@@ -220,7 +221,7 @@ impl<'a> Finetuner<'a> {
 
     /// Writes the state after `step`.
     pub fn save<P: Serialize>(&self, checkpoints: &Checkpoints, step: u64, progress: &P) -> Result<(), StageError> {
-        checkpoints.save(step, &self.store, &self.adam, progress)
+        checkpoints.save(step, step, &self.store, &self.adam, progress)
     }
 
     /// Continues from the newest checkpoint, if there is one, and returns the progress beside it.
@@ -237,11 +238,8 @@ impl<'a> Finetuner<'a> {
         std::fs::write(&path, vocabulary.to_text()).map_err(|error| StageError::io("cannot write", &path, &error))
     }
 
-    /// Learns from one batch. Steps count from 1 and each must follow the one before.
-    ///
-    /// # Errors
-    /// Fails with a diagnosis when the loss or its gradient is not a number.
-    pub fn step(&mut self, step: u64) -> Result<Learned, StageError> {
+    /// Learns from one batch, unless the guards say otherwise: then nothing is moved. Steps count from 1 and each must follow the one before.
+    pub fn step(&mut self, step: u64, watch: &mut Watch) -> Result<(Learned, Verdict), StageError> {
         let batches = self.epoch.batches.len() as u64;
         let (epoch, place) = ((step - 1) / batches, (step - 1) % batches);
         if epoch != self.epoch.number {
@@ -260,29 +258,32 @@ impl<'a> Finetuner<'a> {
         let labels: Vec<&[i64]> = batch.iter().map(|&example| self.examples.utterances[example].2.as_slice()).collect();
         let loss = ctc::loss(&logits_btv, frames.lengths(), &labels) / batch.len() as f64;
         loss.backward();
-        let learning_rate = schedule::tri_stage(&self.settings.schedule, step, u64::from(self.settings.steps.get()));
+        let scheduled = schedule::tri_stage(&self.settings.schedule, step, u64::from(self.settings.steps.get()));
+        let learning_rate = scheduled * watch.rate();
+        let gradients = self.adam.gradients();
         let learned = Learned {
             loss: loss.double_value(&[]),
             learning_rate,
-            gradient_norm: self.adam.step_at(learning_rate)?,
+            gradient_norm: gradients.norm,
             epoch,
             samples: batch.iter().map(|&example| self.examples.candidates[example].samples).sum(),
         };
-        if learned.loss.is_finite() && learned.gradient_norm.is_finite() {
-            Ok(learned)
-        } else {
-            Err(self.diverged(step, &learned, &batch))
+        if step == u64::from(self.settings.freeze_steps.get()) + 1 {
+            watch.forget_norms();
         }
+        let verdict = watch.step(&self.settings.guards, learned.loss, learned.gradient_norm);
+        match verdict {
+            Verdict::Good => self.adam.step_at(learning_rate, gradients)?,
+            Verdict::Answered(_) | Verdict::Stop(_) => self.adam.clear(),
+        }
+        Ok((learned, verdict))
     }
 
-    fn diverged(&self, step: u64, learned: &Learned, batch: &[usize]) -> StageError {
-        let Learned { loss, gradient_norm, learning_rate, .. } = learned;
-        let ids: Vec<&str> = batch.iter().map(|&example| self.examples.candidates[example].id.as_str()).collect();
-        StageError::Failed(format!(
-            "fine-tuning diverged in step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {learning_rate:e}, \
-             utterances {}; try a lower `finetuning.schedule.peak`, or set `finetuning.optimiser.clip`",
-            ids.join(", ")
-        ))
+    /// The utterances of a step's batch.
+    pub fn utterances(&self, step: u64) -> Vec<&str> {
+        let batches = &self.epoch.batches;
+        let batch = &batches[((step - 1) % batches.len() as u64) as usize];
+        batch.iter().map(|crop| self.examples.candidates[crop.utterance].id.as_str()).collect()
     }
 
     /// Front-end frames of an example: 1 × T × C, computed once where nothing in the front-end learns and memory allows.
@@ -401,8 +402,9 @@ pub(crate) mod tests {
         let settings = settings(400);
         let mut finetuner = finetuner(&corpora, &settings);
         let before = finetuner.recogniser.validate(&corpora, || Ok(())).unwrap();
+        let mut watch = Watch::default();
         for step in 1..=400 {
-            finetuner.step(step).unwrap();
+            assert_eq!(finetuner.step(step, &mut watch).unwrap().1, Verdict::Good);
         }
         let after = finetuner.recogniser.validate(&corpora, || Ok(())).unwrap();
         assert!(before.characters.rate() > 0.5, "{before:?}");
@@ -422,7 +424,7 @@ pub(crate) mod tests {
             };
             let before = copy(&finetuner.store);
             for step in steps {
-                finetuner.step(step).unwrap();
+                finetuner.step(step, &mut Watch::default()).unwrap();
             }
             let after = copy(&finetuner.store);
             before.into_iter().filter(|(name, tensor)| *tensor != after[name]).map(|(name, _)| name).collect::<Vec<_>>()

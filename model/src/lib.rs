@@ -20,6 +20,7 @@ pub mod finetune;
 pub mod framing;
 pub mod front_end;
 pub mod greedy;
+pub mod guards;
 pub mod head;
 pub mod hidden_states;
 pub mod hierarchy;

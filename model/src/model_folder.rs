@@ -1,5 +1,6 @@
 //! Trained models on disk: `model.safetensors` with every parameter under its Hugging Face name, and `model.json` that says what they are.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -154,7 +155,8 @@ pub fn load_into(folder: &Path, store: &VarStore) -> Result<(), StageError> {
     let path = folder.join(WEIGHTS);
     let stored = tensors::read(&path)?.tensors;
     let mask_embedding = about(folder)?.mask_embedding;
-    for (name, mut parameter) in store.variables() {
+    // Sorted, so that the first that is missing is the same every time.
+    for (name, mut parameter) in store.variables().into_iter().collect::<BTreeMap<_, _>>() {
         if !mask_embedding && name.ends_with(MASK_EMBEDDING) {
             let _ = tch::no_grad(|| parameter.fill_(f64::NAN));
             continue;

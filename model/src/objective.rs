@@ -4,8 +4,8 @@ use reprise_spec::network::{FrontEnd, LayerNormPlacement, Network};
 use reprise_spec::stage::PretrainTargets;
 use reprise_spec::training::{self, LossWeights, PredictAt, Pretraining, ResolutionTargets};
 use reprise_spec::values::Clusters;
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Device, Tensor};
 
 use crate::contrastive::{Contrastive, Masked};
 use crate::encoder::Mode;
@@ -15,7 +15,7 @@ use crate::hubert::{Encoding, Taps};
 use crate::layers::LayerNorm;
 use crate::quantiser::Choice;
 use crate::random::Draws;
-use crate::selection::{Selection, Tap, View};
+use crate::selection::{Chosen, Selection, Tap, View};
 
 /// The part above the network that is trained with it and left behind afterwards.
 #[derive(Debug)]
@@ -78,6 +78,14 @@ impl Objective {
                     "change `model.front-end` or `pretraining.head`, or predict units",
                 )),
             },
+        }
+    }
+
+    /// The frames of a pass that accuracies are told of: B × T × D.
+    pub fn output<'a>(&self, pass: &'a Encoding) -> &'a Tensor {
+        match self {
+            Self::Units(units) => &pass.outputs[units.primary],
+            Self::Contrastive(_) => &pass.outputs[0],
         }
     }
 
@@ -193,6 +201,14 @@ impl MaskedUnits {
         taps.map(|((head, output_btd), view)| head.score(output_btd, view, masked)).collect()
     }
 
+    /// The class that the primary head holds likeliest at each masked frame, among its units and its extra rows.
+    pub fn predictions(&self, pass: &Encoding, selection: &Selection) -> Vec<i64> {
+        let (head, view) = (&self.heads[self.primary], &selection.views[self.primary]);
+        let frames_nd = head.frames(&pass.outputs[self.primary], &view.masked);
+        let classes_n = head.head.logits(&frames_nd)[0].argmax(-1, false).to_device(Device::Cpu);
+        Vec::try_from(&classes_n).expect("places are whole numbers")
+    }
+
     /// The losses of a pass, which draw nothing.
     pub fn losses(&self, pass: &Encoding, selection: &Selection, weights: &LossWeights) -> Losses {
         let scores = self.score(pass, selection, true);
@@ -214,9 +230,13 @@ impl TapHead {
     /// Only the chosen frames are projected.
     fn score(&self, output_btd: &Tensor, view: &View, masked: bool) -> Vec<Score> {
         let chosen = if masked { &view.masked } else { &view.unmasked };
+        self.head.score(&self.frames(output_btd, chosen), &chosen.units)
+    }
+
+    /// The chosen frames as the head takes them: N × D.
+    fn frames(&self, output_btd: &Tensor, chosen: &Chosen) -> Tensor {
         let x_nd = output_btd.reshape([-1, output_btd.size()[2]]).index_select(0, &chosen.places_n);
-        let x_nd = self.norm.as_ref().map_or_else(|| x_nd.shallow_clone(), |norm| norm.forward(&x_nd));
-        self.head.score(&x_nd, &chosen.units)
+        self.norm.as_ref().map_or_else(|| x_nd.shallow_clone(), |norm| norm.forward(&x_nd))
     }
 }
 

@@ -32,6 +32,14 @@ pub struct Slot<'a> {
     pub second: &'a Tensor,
 }
 
+/// The gradients of all parameters, in the order of their names.
+#[derive(Debug)]
+pub struct Gradients {
+    all: Vec<Tensor>,
+    /// Of all of them together, before clipping.
+    pub norm: f64,
+}
+
 impl Adam {
     /// Optimises the trainable parameters of `store`; frozen ones are left alone for good.
     pub fn new(store: &VarStore, settings: &training::Adam) -> Self {
@@ -63,27 +71,24 @@ impl Adam {
         })
     }
 
-    /// Clips the gradients of the last backward pass, moves the parameters at `rate`, and clears the gradients.
-    ///
-    /// Returns the norm of the gradients before clipping. Where it isn't finite nothing has been moved.
-    pub fn step_at(&mut self, rate: f64) -> Result<f64, StageError> {
-        let gradients: Vec<Tensor> = self
-            .parameters
-            .iter()
-            .map(|parameter| {
-                let gradient = parameter.grad();
-                if gradient.defined() { gradient } else { parameter.zeros_like().detach() }
-            })
-            .collect();
-        let norms: Vec<Tensor> = gradients.iter().map(|gradient| gradient.norm()).collect();
+    /// The gradients of the last backward pass; nothing is moved yet.
+    pub fn gradients(&self) -> Gradients {
+        let of = |parameter: &Tensor| {
+            let gradient = parameter.grad();
+            if gradient.defined() { gradient } else { parameter.zeros_like().detach() }
+        };
+        let all: Vec<Tensor> = self.parameters.iter().map(of).collect();
+        let norms: Vec<Tensor> = all.iter().map(|gradient| gradient.norm()).collect();
         let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
-        if !norm.is_finite() {
-            return Ok(norm);
-        }
+        Gradients { all, norm }
+    }
+
+    /// Clips the gradients, moves the parameters at `rate`, and clears the gradients.
+    pub fn step_at(&mut self, rate: f64, Gradients { all, norm }: Gradients) -> Result<(), StageError> {
         if let Some(most) = self.settings.clip {
             let scale = most.get() / (norm + 1e-6);
             if scale < 1.0 {
-                for gradient in &gradients {
+                for gradient in &all {
                     let _ = gradient.shallow_clone().g_mul_scalar_(scale);
                 }
             }
@@ -106,11 +111,16 @@ impl Adam {
                 EpsilonPlacement::Inside => epsilon,
             },
         };
-        shim::adamw(&self.parameters, &gradients, &self.first, &self.second, &steps, settings)?;
+        shim::adamw(&self.parameters, &all, &self.first, &self.second, &steps, settings)?;
+        self.clear();
+        Ok(())
+    }
+
+    /// Clears the gradients without a step.
+    pub fn clear(&mut self) {
         for parameter in &mut self.parameters {
             parameter.zero_grad();
         }
-        Ok(norm)
     }
 }
 
@@ -147,8 +157,9 @@ mod tests {
         let mut adam = Adam::new(&store, settings);
         for gradient in GRADIENTS {
             (&p * gradient).sum(Kind::Float).backward();
-            let norm = adam.step_at(0.05).unwrap();
-            assert!((norm - gradient.abs()).abs() < 1e-6);
+            let gradients = adam.gradients();
+            assert!((gradients.norm - gradient.abs()).abs() < 1e-6);
+            adam.step_at(0.05, gradients).unwrap();
         }
         p.double_value(&[0])
     }
@@ -175,12 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_that_is_not_finite_moves_nothing() {
+    fn gradients_that_were_cleared_move_nothing() {
         let store = VarStore::new(Device::Cpu);
         let p = store.root().var("p", &[1], Init::Const(0.5));
         let mut adam = Adam::new(&store, &training::Adam::default());
         (&p * f64::NAN).sum(Kind::Float).backward();
-        assert!(adam.step_at(0.05).unwrap().is_nan());
-        assert_eq!((adam.step(), p.double_value(&[0])), (0, 0.5));
+        assert!(adam.gradients().norm.is_nan());
+        adam.clear();
+        assert_eq!((adam.step(), p.double_value(&[0]), adam.gradients().norm), (0, 0.5, 0.0));
     }
 }

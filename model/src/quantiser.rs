@@ -74,6 +74,11 @@ impl Quantiser {
         }
     }
 
+    /// Codebooks.
+    pub fn groups(&self) -> i64 {
+        self.groups
+    }
+
     /// Entries of all codebooks, G·V.
     pub fn size(&self) -> i64 {
         self.groups * self.entries

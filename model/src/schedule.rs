@@ -15,12 +15,17 @@ pub fn spanned(settings: &LinearSchedule, span: &Span, step: u64, steps: u64) ->
     }
 }
 
+/// Steps out of `steps` that warm up.
+pub fn warm_up(settings: &LinearSchedule, steps: u64) -> u64 {
+    (settings.warm_up.get() * steps as f64).round() as u64
+}
+
 /// The rate of `step`, counted from 1, out of `steps`: linear to the peak at the last warm-up step, then linear to zero at the last step
 /// (fairseq `polynomial_decay` with power 1).
 ///
 /// Warm-up is `⌊warm_up · steps⌉` steps, none when that is 0.
 pub fn linear(settings: &LinearSchedule, step: u64, steps: u64) -> f64 {
-    let warm_up = (settings.warm_up.get() * steps as f64).round() as u64;
+    let warm_up = warm_up(settings, steps);
     let peak = settings.peak.get();
     if step < warm_up {
         peak * step as f64 / warm_up as f64

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::guards::{Guards, StepGuards};
 use crate::network::{count, fraction, weight};
 use crate::values::{Count, Fraction, Height, Positive, Seconds, Steps, Weight};
 
@@ -26,6 +27,8 @@ pub struct Pretraining {
     pub batching: Batching,
     /// Steps between two validations; the last step is always validated.
     pub validate_every: Count,
+    /// What counts as a training that went wrong, and what is done then.
+    pub guards: Guards,
 }
 
 impl Default for Pretraining {
@@ -44,6 +47,7 @@ impl Default for Pretraining {
             schedule: LinearSchedule::default(),
             batching: Batching::default(),
             validate_every: count(5_000),
+            guards: Guards::default(),
         }
     }
 }
@@ -325,6 +329,8 @@ pub struct Finetuning {
     pub batch_seconds: Seconds,
     /// Steps between two validations; the last step is always validated.
     pub validate_every: Count,
+    /// What counts as a training that went wrong, and what is done then.
+    pub guards: StepGuards,
 }
 
 impl Default for Finetuning {
@@ -347,6 +353,7 @@ impl Default for Finetuning {
             layer_drop: fraction(0.1),
             batch_seconds: seconds(1600.0),
             validate_every: count(1_000),
+            guards: StepGuards::default(),
         }
     }
 }

@@ -87,6 +87,8 @@ count!(/// An order of differences over time: 0 for the features themselves.
     Order, 0..=2, "an order of differences");
 real!(/// A share in `0.0..=1.0`.
     Fraction, |value| (0.0..=1.0).contains(&value), "a fraction is from 0 to 1", { "minimum" = 0, "maximum" = 1 });
+real!(/// What a learning rate is lowered by: above 0 and below 1.
+    Factor, |value| value > 0.0 && value < 1.0, "a factor is above 0 and below 1", { "exclusiveMinimum" = 0, "exclusiveMaximum" = 1 });
 real!(/// A number above zero: a learning rate, a temperature, an epsilon.
     Positive, |value| value > 0.0 && value <= 1e12, "it must be above 0 and at most 1e12", { "exclusiveMinimum" = 0, "maximum" = 1e12 });
 real!(/// A weight of zero or more.

@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoints;
 use crate::corpus::Corpora;
 use crate::failure::StageError;
 use crate::finetune::{Examples, Finetuner, Learned};
+use crate::guards::{Finding, Verdict, Watch};
 use crate::recogniser;
 use crate::report::STOP;
 use crate::vocabulary::Vocabulary;
@@ -27,6 +28,7 @@ struct Progress {
     /// Audio learnt from so far, repetitions counted.
     samples: u64,
     validations: Vec<Validation>,
+    watch: Watch,
 }
 
 /// One row of `validation.tsv`: all validation splits together.
@@ -81,14 +83,39 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
         if progress.step >= steps {
             break;
         }
-        progress.step += 1;
-        let learned = finetuner.step(progress.step)?;
+        let step = progress.step + 1;
+        let (learned, verdict) = finetuner.step(step, &mut progress.watch)?;
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Answered(findings) => progress.watch.tell(&findings, step, &mut work.report)?,
+            Verdict::Stop(finding) => return Err(halt(&finding, &learned, &finetuner, &checkpoints, &progress, work)),
+        }
+        progress.step = step;
         progress.samples += learned.samples;
         log(&learned, &progress, steps, work)?;
     }
     finetuner.save_model(&work.output(""), &settings.network)?;
     work.write("validation.tsv", table(&progress.validations).as_bytes())?;
-    Ok(progress.validations.last().map_or_else(Vec::new, Validation::scores))
+    let scores = progress.validations.last().map_or_else(Vec::new, Validation::scores);
+    Ok(scores.into_iter().chain(progress.watch.scores()).collect())
+}
+
+/// Leaves a checkpoint of the state before the step that guards stop at, and says why training ends.
+fn halt(
+    finding: &Finding,
+    learned: &Learned,
+    finetuner: &Finetuner,
+    checkpoints: &Checkpoints,
+    progress: &Progress,
+    work: &mut Work,
+) -> StageError {
+    let step = progress.step;
+    let left = work.report.flush().and_then(|()| finetuner.save(checkpoints, step, progress));
+    let left = left.and_then(|()| checkpoints.left(step));
+    let left = left.unwrap_or_else(|error| format!("No checkpoint could be left: {error}"));
+    let utterances = finetuner.utterances(step + 1).join(", ");
+    let so_far = format!("at a learning rate of {:.3e}, on the utterances {utterances}", learned.learning_rate);
+    StageError::Failed(finding.diagnosis("finetuning", step + 1, &so_far, &left))
 }
 
 fn announce(examples: &Examples, vocabulary: &Vocabulary, work: &mut Work) {
@@ -142,7 +169,9 @@ fn log(learned: &Learned, progress: &Progress, steps: u64, work: &mut Work) -> R
         ("epoch", learned.epoch as f64),
         ("audio-seconds", progress.samples as f64 / f64::from(SAMPLE_RATE)),
     ] {
-        work.report.metric(name, progress.step, value)?;
+        if value.is_finite() {
+            work.report.metric(name, progress.step, value)?;
+        }
     }
     Ok(())
 }

@@ -14,92 +14,74 @@ use reprise_spec::stage::{PretrainStage, PretrainTargets, Role};
 
 use super::Work;
 use crate::batch;
-use crate::checkpoint::{self, Checkpoints};
+use crate::checkpoint;
 use crate::corpus::Corpora;
 use crate::failure::StageError;
 use crate::framing::Framing;
 use crate::labels::Labels;
-use crate::loader::Loader;
 use crate::model_folder::{self, About, Family, Output};
-use crate::optimiser::Adam;
 use crate::report::STOP;
-use crate::schedule;
 use crate::selection::Labelled;
 
 mod model;
 mod progress;
 mod start;
 mod step;
+mod training;
 mod validation;
 
-use model::{Model, normalises};
-use step::Given;
+use training::Training;
 use validation::Validation;
 
 /// Executes the stage.
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let seed = work.seed()?;
-    let (training, validation) = data(settings, work)?;
-    let per_epoch = batches_an_epoch(settings, &training, seed, work)?;
-    let model = Model::new(settings, start::initial(settings, seed), work.device)?;
-    let mut adam = Adam::new(&model.store, &settings.pretraining.optimiser);
-    let checkpoints = Checkpoints::open(&work.request.work)?;
-    let mut progress = start::restore(settings, &model, &mut adam, &checkpoints, work)?;
+    let (train, validate) = data(settings, work)?;
+    let per_epoch = batches_an_epoch(settings, &train, seed, work)?;
+    let mut training = Training::begin(settings, seed, per_epoch, &train, &validate, work)?;
     if work.request.attempt > 1 {
-        work.report.continues_after(progress.step);
+        work.report.continues_after(training.progress.step);
     }
-
-    let (steps, trained) = (u64::from(settings.steps.get()), start::trained(settings));
-    let plan = {
-        let (batching, framing) = (settings.pretraining.batching.clone(), training.framing);
-        let (candidates, first) = (training.candidates(), trained + progress.step);
-        (first / per_epoch..)
-            .flat_map(move |epoch| batch::epoch(&candidates, &batching, &framing, seed, epoch))
-            .skip((first % per_epoch) as usize)
-            .take(steps.saturating_sub(progress.step) as usize)
-    };
-    let mut loader = Loader::start(training.corpora.clone(), normalises(&settings.network), plan);
-    let given = Given { settings, seed, trained, per_epoch, training: &training, model: &model };
-    let validate = |progress: &progress::Progress, work: &mut Work| -> Result<Validation, StageError> {
-        let found = Validation::measure(settings, seed, &validation, &model, progress, work)?;
-        found.log(work)?;
-        Ok(found)
-    };
-    let due = |step: u64| step > 0 && step.is_multiple_of(u64::from(settings.pretraining.validate_every.get()));
+    let steps = u64::from(settings.steps.get());
+    let mut loader = training.loader();
     let mut saved = Instant::now();
-    while progress.step < steps {
-        let waves =
-            loader.next().ok_or_else(|| StageError::Failed("the loader ended before the last step".into()))??;
-        progress.step += 1;
-        let rate = schedule::spanned(&settings.pretraining.schedule, &settings.span, progress.step, steps);
-        given.step(rate, waves, &mut adam, &mut progress)?;
-        progress.log(rate, given.epoch(progress.step), steps, work)?;
-        if due(progress.step) {
-            let found = validate(&progress, work)?;
-            progress.validations.push(found);
+    loop {
+        if training.is_validation_due() {
+            training.validate_and_judge(work)?;
         }
         let stop = STOP.load(Ordering::Relaxed);
         if stop || saved.elapsed() >= Duration::from_secs(u64::from(work.request.checkpoint_seconds)) {
-            // The metric log first: what it lacks of the steps before a checkpoint is never written again.
-            work.report.flush()?;
-            checkpoints.save(progress.step, &model.store, &adam, &progress)?;
-            work.report.checkpoint(progress.step);
+            training.save(work)?;
             saved = Instant::now();
         }
-        if stop && progress.step < steps {
-            return Err(StageError::Interrupted { step: Some(progress.step) });
+        let step = training.progress.step;
+        if step >= steps {
+            break;
         }
+        if stop {
+            return Err(StageError::Interrupted { step: Some(step) });
+        }
+        let waves =
+            loader.next().ok_or_else(|| StageError::Failed("the loader ended before the last step".into()))??;
+        training.step_and_judge(waves, work)?;
     }
+    finish(&training, work)
+}
+
+/// Validates where that wasn't due, and writes the outputs.
+fn finish(training: &Training, work: &mut Work) -> Result<Vec<Score>, StageError> {
+    let Training { settings, model, adam, progress, .. } = training;
     let mut validations = progress.validations.clone();
-    if !due(progress.step) {
-        validations.push(validate(&progress, work)?);
+    if validations.last().is_none_or(|last| last.step < progress.step) {
+        validations.push(training.validate(work)?);
     }
     work.write("validation.tsv", Validation::table(&validations).as_bytes())?;
     let family = Family::of(&settings.targets);
     let about = About::trained(settings.network.clone(), Output::pretrained(settings), family);
     model_folder::save(&work.output(""), &model.store, &about)?;
-    checkpoint::save_beside_model(&work.output(""), &adam, &progress)?;
-    Ok(validations.last().map_or_else(Vec::new, Validation::scores))
+    checkpoint::save_beside_model(&work.output(""), adam, progress)?;
+    let scores = validations.last().map_or_else(Vec::new, Validation::scores);
+    Ok(scores.into_iter().chain(progress.watch.scores()).collect())
 }
 
 /// What is trained on, and what is validated on.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Work;
 use super::validation::Validation;
 use crate::failure::StageError;
+use crate::guards::Watch;
 
 /// Steps that one point of the metric log averages over.
 const LOG_EVERY: u64 = 10;
@@ -20,9 +21,10 @@ pub struct Progress {
     pub window: Window,
     /// Those that were due, not the one at a stage's end.
     pub validations: Vec<Validation>,
+    pub watch: Watch,
 }
 
-/// Sums since the last point of the metric log.
+/// Sums since the last point of the metric log, over the steps that moved something.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Window {
     pub steps: u64,
@@ -83,7 +85,10 @@ impl Window {
     }
 
     fn points(&self) -> Vec<(&'static str, f64)> {
-        let count = self.steps.max(1) as f64;
+        if self.steps == 0 {
+            return Vec::new();
+        }
+        let count = self.steps as f64;
         let mut points = vec![
             ("loss", self.mean_loss()),
             ("masked-accuracy", self.accuracy()),

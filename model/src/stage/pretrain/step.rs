@@ -1,48 +1,29 @@
 //! One step of training on one batch.
 
-use reprise_spec::stage::PretrainStage;
-
-use super::model::{Model, gradient_scale, penalty_weight};
-use super::progress::Progress;
+use super::model::{gradient_scale, penalty_weight};
+use super::training::Training;
 use crate::batch::Crop;
 use crate::encoder::{Mode, skipped_layers};
 use crate::failure::StageError;
+use crate::guards::Verdict;
 use crate::loader::Waves;
 use crate::mask;
 use crate::objective::{Objective, Sampling};
-use crate::optimiser::Adam;
 use crate::random::Draws;
-use crate::selection::Labelled;
 
-/// What every step works with and none replaces.
-pub struct Given<'a> {
-    pub settings: &'a PretrainStage,
-    pub seed: u64,
-    /// Steps before this iteration's first since weights were drawn at random; what is drawn by step or epoch goes on from there.
-    pub trained: u64,
-    pub per_epoch: u64,
-    pub training: &'a Labelled,
-    pub model: &'a Model,
-}
-
-impl Given<'_> {
-    /// The epoch of a step of this iteration, counted from 0 where weights were drawn at random.
-    pub fn epoch(&self, step: u64) -> u64 {
-        (self.trained + step - 1) / self.per_epoch
-    }
-
-    /// Step `progress.step`, on one batch.
-    pub fn step(&self, rate: f64, waves: Waves, adam: &mut Adam, progress: &mut Progress) -> Result<(), StageError> {
-        let &Self { settings, seed, trained, training, model, .. } = self;
-        let (epoch, step) = (self.epoch(progress.step), trained + progress.step);
-        progress.samples += waves.lengths.iter().sum::<u64>();
+impl Training<'_> {
+    /// The next step, on one batch. Where guards stop it, nothing has been moved and the progress is as it was.
+    pub fn step(&mut self, rate: f64, waves: Waves) -> Result<Verdict, StageError> {
+        let (epoch, step) = (self.epoch(self.progress.step + 1), self.trained + self.progress.step + 1);
+        let Self { settings, seed, train, model, adam, progress, .. } = self;
+        let (settings, seed, train) = (*settings, *seed, *train);
         let device = model.store.device();
         let draws =
-            |purpose: &str, crop: &Crop| Draws::new(seed, purpose, &[epoch], &training.candidate(crop.utterance).id);
-        let rows = training.rows(&waves.crops);
+            |purpose: &str, crop: &Crop| Draws::new(seed, purpose, &[epoch], &train.candidate(crop.utterance).id);
+        let rows = train.rows(&waves.crops);
         let positions = rows.frames.iter().copied().zip(waves.crops.iter().map(|crop| draws("pretrain mask", crop)));
         let hidden = mask::rows(&settings.pretraining.masking, positions);
-        let selection = model.select(settings, training, &waves.crops, hidden);
+        let selection = model.select(settings, train, &waves.crops, hidden);
         let skipped =
             skipped_layers(&settings.network.encoder, &mut Draws::new(seed, "pretrain layer drop", &[step], ""));
         tch::manual_seed(Draws::new(seed, "pretrain dropout", &[step], "").torch_seed());
@@ -60,15 +41,19 @@ impl Given<'_> {
         }
         (&loss / sample_size.max(1.0)).backward();
         model.hubert.scale_front_end_gradients(gradient_scale(&settings.network));
-        let norm = adam.step_at(rate)?;
-        let value = loss.double_value(&[]);
-        if !value.is_finite() || !norm.is_finite() {
-            let (step, last) = (progress.step, progress.window.mean_loss());
-            return Err(StageError::Failed(format!(
-                "training diverged at step {step}: loss {value}, gradient norm {norm}, learning rate {rate:.3e}; the loss before was \
-             {last:.4} nats a masked frame. Lower `pretraining.schedule.peak`, lengthen its warm-up, or clip gradients"
-            )));
+        let gradients = adam.gradients();
+        let norm = gradients.norm;
+        let verdict = progress.watch.step(&settings.pretraining.guards.of_steps(), loss.double_value(&[]), norm);
+        if let Verdict::Stop(_) = verdict {
+            return Ok(verdict);
         }
+        progress.step += 1;
+        progress.samples += waves.lengths.iter().sum::<u64>();
+        if let Verdict::Answered(_) = verdict {
+            adam.clear();
+            return Ok(verdict);
+        }
+        adam.step_at(rate, gradients)?;
         let window = &mut progress.window;
         window.steps += 1;
         window.loss += losses.masked_loss.double_value(&[]);
@@ -83,6 +68,6 @@ impl Given<'_> {
             codebooks.code_perplexity += objective.quantiser.usage(&targets.codes_ng).perplexity;
             codebooks.temperature = objective.gumbel_temperature(step);
         }
-        Ok(())
+        Ok(Verdict::Good)
     }
 }

@@ -9,6 +9,7 @@ use super::progress::Progress;
 use crate::batch::Crop;
 use crate::encoder::Mode;
 use crate::failure::StageError;
+use crate::guards::Health;
 use crate::loader::Loader;
 use crate::mask;
 use crate::objective::Sampling;
@@ -37,6 +38,14 @@ pub struct Validation {
     pub beside: Beside,
     /// Audio trained on so far, repetitions counted.
     pub audio_seconds: f64,
+    /// Units that are predicted at masked frames in effect, or entries of a codebook that they have ([`DeadCodebook`]).
+    ///
+    /// [`DeadCodebook`]: reprise_spec::guards::DeadCodebook
+    pub in_use: f64,
+    /// How far the output's frames spread ([`Collapse`]).
+    ///
+    /// [`Collapse`]: reprise_spec::guards::Collapse
+    pub spread: f64,
 }
 
 impl Validation {
@@ -96,12 +105,19 @@ impl Validation {
             masked_accuracy: correct as f64 / masked,
             beside: seen.beside(&model.objective, |batch| draws(DISTRACTORS, &crops[batch][0])),
             audio_seconds: progress.audio_seconds(),
+            in_use: seen.in_use(&model.objective),
+            spread: seen.spread(),
         })
+    }
+
+    /// What guards judge by.
+    pub fn health(&self) -> Health {
+        Health { loss: self.loss, in_use: self.in_use, spread: self.spread }
     }
 
     /// Adds the numbers to the metric log.
     pub fn log(&self, work: &mut Work) -> Result<(), StageError> {
-        for (name, value) in self.named() {
+        for (name, value) in self.named().into_iter().chain([("in-use", self.in_use), ("spread", self.spread)]) {
             work.report.metric(&format!("validation-{name}"), self.step, value)?;
         }
         Ok(())

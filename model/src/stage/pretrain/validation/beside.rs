@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::contrastive::{Contrastive, blind_guess, distractors};
 use crate::hubert::Encoding;
 use crate::objective::{Losses, MaskedUnits, Objective};
+use crate::quality::entropy;
 use crate::random::Draws;
 use crate::selection::Selection;
 
@@ -61,14 +62,50 @@ pub(super) struct Seen {
     unmasked_correct: i64,
     /// Of each batch, codes of the masked frames (N × G, on the CPU).
     codes: Vec<Tensor>,
+    /// Masked frames that each class is predicted at.
+    predicted: BTreeMap<i64, u64>,
+    output: Moments,
+}
+
+/// Sums over frames of the output, `f64`, one entry a dimension.
+#[derive(Default)]
+struct Moments {
+    frames: i64,
+    sums_d: Option<(Tensor, Tensor)>,
+}
+
+impl Moments {
+    fn add(&mut self, output_btd: &Tensor) {
+        let x_nd = output_btd.to_kind(Kind::Double).flatten(0, 1);
+        let sum = |x_nd: &Tensor| x_nd.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        self.frames += x_nd.size()[0];
+        let (first, second) = (sum(&x_nd), sum(&x_nd.square()));
+        self.sums_d = Some(match self.sums_d.take() {
+            Some((before, squares)) => (before + first, squares + second),
+            None => (first, second),
+        });
+    }
+
+    /// The standard deviation, averaged over dimensions, as a share of the root mean square; 0 where all is zero.
+    fn spread(&self) -> f64 {
+        let Some((sum_d, squares_d)) = &self.sums_d else { return 0.0 };
+        let (mean_d, square_d) = (sum_d / self.frames as f64, squares_d / self.frames as f64);
+        let size = square_d.mean(Kind::Double).sqrt().double_value(&[]);
+        let deviation = (square_d - mean_d.square()).clamp_min(0.0).sqrt().mean(Kind::Double).double_value(&[]);
+        if size == 0.0 { 0.0 } else { deviation / size }
+    }
 }
 
 impl Seen {
     /// Adds a batch of one utterance.
     pub fn add(&mut self, objective: &Objective, pass: &Encoding, selection: &Selection, losses: &Losses) {
         self.masked += losses.masked;
+        self.output.add(objective.output(pass));
         if let Objective::Units(units) = objective {
             self.visible(units, pass, selection);
+            for class in units.predictions(pass, selection) {
+                *self.predicted.entry(class).or_default() += 1;
+            }
         }
         self.codes.extend(losses.targets.iter().map(|targets| targets.codes_ng.to_device(Device::Cpu)));
     }
@@ -92,6 +129,22 @@ impl Seen {
             },
             Objective::Contrastive(contrastive) => self.targets(contrastive, draws),
         }
+    }
+
+    /// Units that are predicted at masked frames in effect, or entries of a codebook that they have.
+    pub fn in_use(&self, objective: &Objective) -> f64 {
+        match objective {
+            Objective::Units(_) => entropy(&self.predicted.values().copied().collect::<Vec<_>>()).exp(),
+            Objective::Contrastive(contrastive) => {
+                let usage = contrastive.quantiser.usage(&Tensor::cat(&self.codes, 0));
+                (usage.perplexity / contrastive.quantiser.groups() as f64).max(1.0)
+            }
+        }
+    }
+
+    /// How far the output's frames spread.
+    pub fn spread(&self) -> f64 {
+        self.output.spread()
     }
 
     fn targets(&self, objective: &Contrastive, draws: impl Fn(usize) -> Draws) -> Beside {
