@@ -146,6 +146,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         }
         let stop = STOP.load(Ordering::Relaxed);
         if stop || saved.elapsed() >= Duration::from_secs(u64::from(work.request.checkpoint_seconds)) {
+            work.report.keep()?;
             checkpoints.save(progress.step, &model.store, &adam, &progress)?;
             work.report.checkpoint(progress.step);
             saved = Instant::now();
