@@ -29,6 +29,8 @@ mod finetune;
 mod front_ends;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
+#[path = "training/loader.rs"]
+mod loader;
 #[path = "training/wav2vec2.rs"]
 mod wav2vec2;
 
@@ -151,6 +153,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
         work: folder.clone(),
         device: Device::Cpu,
         threads: 2,
+        loader_threads: 1,
         checkpoint_seconds: 0,
         attempt,
     };

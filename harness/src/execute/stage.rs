@@ -101,6 +101,7 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
         work: work.clone(),
         device: job.machine.device,
         threads: job.machine.threads,
+        loader_threads: job.machine.loader_threads,
         checkpoint_seconds: job.machine.checkpoint_seconds,
         attempt: 1,
     };

@@ -122,6 +122,7 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
                 trainer: self.path("trainer"),
                 device: Device::Cpu,
                 threads: 2,
+                loader_threads: 1,
                 checkpoint_seconds: 60,
                 cache: None,
                 verify_data: false,

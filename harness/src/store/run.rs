@@ -181,14 +181,21 @@ pub struct Means {
     pub device: Device,
     /// Intra-op threads of a stage.
     pub threads: u32,
+    /// Threads that load audio; one in runs of a program that knew no others.
+    #[serde(default = "one")]
+    pub loader_threads: u32,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Default for Means {
     /// What `reprise run` takes where nothing is said.
     fn default() -> Self {
-        Self { device: Device::Cpu, threads: 2, checkpoint_seconds: 120 }
+        Self { device: Device::Cpu, threads: 2, loader_threads: 2, checkpoint_seconds: 120 }
     }
 }
 

@@ -126,7 +126,8 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
             .skip((first % per_epoch) as usize)
             .take((steps - first.min(steps)) as usize)
     };
-    let mut loader = Loader::start(training.corpora.clone(), normalises(&settings.network), plan);
+    let mut loader =
+        Loader::start(training.corpora.clone(), normalises(&settings.network), work.request.loader_threads, plan);
     let given = Given { settings, seed, training: &training, model: &model };
     let mut saved = Instant::now();
     while progress.step < steps {
