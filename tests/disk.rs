@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::place::{Place, SHORTEST, Said};
+use crate::place::{Place, SHORTEST, Said, TINY, said};
 
 /// A disk of its own in a place, unmounted at the end.
 struct Disk {
@@ -88,6 +88,47 @@ fn a_full_disk_loses_nothing_that_was_finished() {
     let runs = runs(&place);
     let states: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["status"].as_str().unwrap()).collect();
     assert!(states.contains(&"finished") && !states.contains(&"damaged"), "{states:?}");
+}
+
+#[test]
+fn a_disk_that_fills_up_while_checkpoints_are_written_costs_only_what_came_after_them() {
+    let place = Place::with_corpus();
+    let Some(disk) = Disk::mount(&place, 32 << 20) else { return };
+    // Long enough for several checkpoints, each of them large enough not to fit beside the others.
+    let experiment = TINY
+        .replace("feed-forward: 64", "feed-forward: 2048")
+        .replace("steps: 6 }\n      - ", "steps: 400 }\n      - ")
+        .replace("validate-every: 4", "validate-every: 100");
+    place.write("some.yaml", &experiment);
+    let arguments = ["run", "--store", "disk/store", "--checkpoint-every", "1", "some.yaml"];
+    let mut child = place.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let stages = place.path("disk/store/stages");
+    let whole = || {
+        let stages = fs::read_dir(&stages).into_iter().flatten().flatten();
+        let mut files =
+            stages.flat_map(|stage| fs::read_dir(stage.path().join("work/checkpoints")).into_iter().flatten());
+        files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|ends| ends == "safetensors")))
+    };
+    while !whole() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended without a checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    disk.fill(64 << 10);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("pretrain iteration 1: ") && said.err.contains("space"), "{}", said.err);
+    assert!(whole(), "the checkpoint before is kept");
+    fs::remove_file(disk.folder.join("ballast")).unwrap();
+    let said = run(&place, "some.yaml");
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.err.contains("pretrain iteration 1: continuing, attempt 2"), "{}", said.err);
+    let digests = |store: &str| {
+        let plan = place.json(&["plan", "--json", "--store", store, "some.yaml"]);
+        let stages = plan["stages"].as_array().unwrap().iter();
+        stages.map(|stage| stage["outlook"]["stored"]["digest"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(place.reprise(&["run", "--store", "straight", "some.yaml"]).code, Some(0));
+    assert_eq!(digests("disk/store"), digests("straight"));
 }
 
 #[test]

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::place::{Place, TINY};
 
+mod anywhere;
+mod life;
+mod overlapping;
+mod stopped;
+
 /// The trainer that the process `parent` has started, if it has started one.
 pub fn trainer_of(parent: u32) -> Option<i32> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
@@ -32,7 +37,7 @@ const STAGES: [&str; 5] =
     ["corpus train", "features train (mfcc)", "units iteration 1 (mfcc, 8)", "pretrain iteration 2", "finetune"];
 
 /// Starts a run, waits until `stage` has a trainer, and sends `name` to it or to `reprise` itself.
-fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trainer: bool) -> (Option<i32>, String) {
+pub fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trainer: bool) -> (Option<i32>, String) {
     let mut child = place
         .command(&["run", experiment])
         .stdout(Stdio::null())
@@ -71,8 +76,8 @@ fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trainer:
 
 /// The tiny experiment with a second iteration and a fine-tuning that are long enough to be met.
 fn long() -> String {
-    TINY.replace("clusters: 8 } }, steps: 6 }\nfine", "clusters: 8 } }, steps: 400 }\nfine")
-        .replace("finetuning:\n  steps: 6", "finetuning:\n  steps: 4000")
+    TINY.replace("clusters: 8 } }, steps: 6 }\nfine", "clusters: 8 } }, steps: 300 }\nfine")
+        .replace("finetuning:\n  steps: 6", "finetuning:\n  steps: 900")
 }
 
 #[test]

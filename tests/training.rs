@@ -34,6 +34,8 @@ mod front_ends;
 mod guards;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
+#[path = "training/loader.rs"]
+mod loader;
 #[path = "training/prefix.rs"]
 mod prefix;
 #[path = "training/warm.rs"]
@@ -163,6 +165,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
         work: folder.clone(),
         device: Device::Cpu,
         threads: 2,
+        loader_threads: 1,
         checkpoint_seconds: 0,
         attempt,
     };

@@ -46,17 +46,20 @@ fn a_run_gives_every_number_and_a_second_one_executes_nothing() {
 }
 
 #[test]
-fn the_same_experiment_in_another_store_gives_the_same_bits_with_any_number_of_jobs() {
+fn the_same_experiment_in_another_store_gives_the_same_bits_with_any_number_of_jobs_and_loader_threads() {
     let place = Place::with_corpus();
-    let digests = |jobs: &str| {
-        let run = place.json(&["run", "--json", "--jobs", jobs, "--store", jobs, "tiny.yaml"]);
+    let digests = |jobs: &str, loaders: &str| {
+        let machine = ["--jobs", jobs, "--loader-threads", loaders, "--store", jobs];
+        let run = place.json(&[&["run", "--json", "tiny.yaml"][..], &machine].concat());
+        let recorded = &run[0]["record"]["attempts"][0]["means"]["loader-threads"];
+        assert_eq!(recorded.to_string(), loaders);
         let stages = run[0]["record"]["stages"].as_array().unwrap().clone();
         stages
             .iter()
             .map(|stage| (stage["key"].clone(), stage["state"]["executed"]["digest"].clone()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(digests("1"), digests("2"));
+    assert_eq!(digests("1", "1"), digests("2", "4"));
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct Machine {
     pub device: Device,
     /// Intra-op threads of a stage.
     pub threads: u32,
+    /// Threads that load audio for a stage.
+    pub loader_threads: u32,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
     /// Where digests of files are remembered; see [`crate::data::hashing::cache_folder`].
@@ -81,7 +83,8 @@ pub struct Machine {
 impl Machine {
     /// What a run records of it, to be continued in the same way.
     fn means(&self) -> Means {
-        Means { device: self.device, threads: self.threads, checkpoint_seconds: self.checkpoint_seconds }
+        let &Self { device, threads, loader_threads, checkpoint_seconds, .. } = self;
+        Means { device, threads, loader_threads, checkpoint_seconds }
     }
 }
 

@@ -35,6 +35,10 @@ pub const WORK: &str = "work";
 
 const FILE: &str = "lease";
 
+/// Below `work/`: where the worker's standard error goes. Who starts a worker takes the lock of this file first; the worker inherits it
+/// with the descriptor, so that the lock is held for as long as either of the two lives.
+pub const LOG: &str = "log.txt";
+
 /// A process, told apart from later ones with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,6 +52,11 @@ impl Process {
     /// The process with this number, now.
     pub fn with_pid(pid: u32) -> Self {
         Self { pid, start: start_time(pid) }
+    }
+
+    /// A process that is about to be started, so that nobody knows its number yet.
+    pub fn starting() -> Self {
+        Self { pid: 0, start: None }
     }
 
     fn is_gone(&self) -> bool {
@@ -137,11 +146,22 @@ struct Record {
 }
 
 impl Record {
-    fn liveness(&self) -> Liveness {
+    fn liveness(&self, work: &Path) -> Liveness {
         match (self.owner.liveness(), &self.worker) {
+            (Liveness::Gone, Some(worker)) if worker.start.is_none() => liveness_by_lock(&work.join(LOG)),
             (Liveness::Gone, Some(worker)) => self.owner.liveness_of(worker),
             (liveness, _) => liveness,
         }
+    }
+}
+
+/// Whether a process has the lock of its log.
+fn liveness_by_lock(log: &Path) -> Liveness {
+    match File::open(log).map(|log| log.try_lock()) {
+        Ok(Ok(())) => Liveness::Gone,
+        Ok(Err(TryLockError::WouldBlock)) => Liveness::Alive,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Liveness::Gone,
+        Ok(Err(TryLockError::Error(_))) | Err(_) => Liveness::Unknown,
     }
 }
 
@@ -183,7 +203,7 @@ impl Watch {
     }
 }
 
-/// A lease that this process holds. Dropping it gives it back; `work/` stays.
+/// A lease that this process holds. Dropping it gives it back; `work/` stays if anything is in it.
 pub struct Lease {
     folder: PathBuf,
     record: Arc<Mutex<Record>>,
@@ -198,11 +218,12 @@ pub struct Lease {
 pub fn claim(folder: &Path, watch: &mut Watch) -> Result<Claim, StoreError> {
     fs::create_dir_all(folder).map_err(|error| StoreError::io("create", folder, error))?;
     let _guard = guard(folder)?;
-    let path = folder.join(WORK).join(FILE);
+    let work = folder.join(WORK);
+    let path = work.join(FILE);
     match fs::read(&path) {
         Ok(bytes) => {
             let record = serde_json::from_slice::<Record>(&bytes).ok();
-            let dead = match record.as_ref().map_or(Liveness::Unknown, Record::liveness) {
+            let dead = match record.as_ref().map_or(Liveness::Unknown, |record| record.liveness(&work)) {
                 Liveness::Gone => true,
                 Liveness::Alive => false,
                 Liveness::Unknown => watch.stands_still(&bytes),
@@ -214,7 +235,6 @@ pub fn claim(folder: &Path, watch: &mut Watch) -> Result<Claim, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(StoreError::Io { verb: "read", path, error }),
     }
-    let work = folder.join(WORK);
     fs::create_dir_all(&work).map_err(|error| StoreError::io("create", &work, error))?;
     let token = format!("{:016x}", RandomState::new().build_hasher().finish());
     let record = Record { format: FORMAT, owner: Owner::current(), token, count: 0, worker: None };
@@ -261,7 +281,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Renames `work/` to `name` and gives the lease back. False when the lease was lost; nothing is renamed then.
+    /// Renames `work/` to `name`, without what a killed process had begun to write there, and gives the lease back. False when the lease
+    /// was lost; nothing is renamed then.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -271,6 +292,7 @@ impl Lease {
         if !is_ours(&self.folder, &lock(&self.record).token) {
             return Ok(false);
         }
+        files::remove_unfinished(&self.work())?;
         let target = self.folder.join(name);
         fs::rename(self.work(), &target).map_err(|error| StoreError::io("rename to", &target, error))?;
         let _ = fs::remove_file(target.join(FILE)); // outside `work/` it says nothing
@@ -288,14 +310,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.heart.is_none() {
-            return;
-        }
         self.stop();
         if let Ok(_guard) = guard(&self.folder)
             && is_ours(&self.folder, &lock(&self.record).token)
         {
             let _ = fs::remove_file(self.work().join(FILE));
+            let _ = fs::remove_dir(self.work()); // refused where something is left to continue
         }
     }
 }

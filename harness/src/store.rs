@@ -8,8 +8,9 @@
 //! reruns/<id>/<number>/           a run executed again: a store of its own, and verdict.json
 //! ```
 //!
-//! `work/` becomes `<digest12>/` by rename with its manifest already inside, so a folder with a manifest outside `work/` is whole. Every
-//! file is written under a new name, flushed and renamed.
+//! `work/` becomes `<digest12>/` by rename with its manifest already inside, so a folder with a manifest outside `work/` is whole. The
+//! manifest is written when all else is on disk: who is killed before the rename leaves an output that the next one only has to rename.
+//! Every file is written under a new name, flushed and renamed, and so is the folder of a run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -157,10 +158,7 @@ impl Store {
     pub fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.root.join("stages"), self.root.join("runs")] {
             fs::create_dir_all(&folder).map_err(|error| StoreError::io("create", &self.root, error))?;
-            tempfile::Builder::new()
-                .prefix(".writable-")
-                .tempfile_in(&folder)
-                .map_err(|error| StoreError::io("write below", &self.root, error))?;
+            tempfile::tempfile_in(&folder).map_err(|error| StoreError::io("write below", &self.root, error))?;
         }
         // A store never makes the repository that it lies in dirty.
         let ignore = self.root.join(".gitignore");
@@ -215,17 +213,14 @@ impl Store {
         self.outputs(key).into_iter().find(|output| output.manifest.digest == *digest)
     }
 
-    /// The output that a run reuses: the oldest whole one whose inputs were the outputs that this run has chosen, and that didn't go on from
-    /// another output of the stage that the run chose for its `prefix`.
+    /// The output that a run reuses: the oldest whole one that serves it.
     pub fn valid_output(
         &self,
         key: &StageKey,
         inputs: &[ManifestInput],
         prefix: Option<Continued>,
     ) -> Option<StoredOutput> {
-        let forked = |continued: Continued| prefix.is_some_and(|p| p.key == continued.key && p.digest != continued.digest);
-        let valid = |manifest: &Manifest| manifest.inputs == inputs && !manifest.continued.is_some_and(forked);
-        self.outputs(key).into_iter().find(|output| valid(&output.manifest))
+        self.outputs(key).into_iter().find(|output| output.manifest.serves(inputs, prefix))
     }
 
     /// All runs, newest first, damaged ones included. A store that doesn't exist has none.

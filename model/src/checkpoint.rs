@@ -47,10 +47,13 @@ pub struct State<P> {
 }
 
 impl Checkpoints {
-    /// The folder `checkpoints/` below `work`, created if need be.
+    /// The folder `checkpoints/` below `work`, created if need be, without what a killed attempt had begun to write.
     pub fn open(work: &Path) -> Result<Self, StageError> {
         let folder = work.join("checkpoints");
         fs::create_dir_all(&folder).map_err(|error| StageError::io("cannot create", &folder, &error))?;
+        for torn in tensors::unfinished(&folder)? {
+            fs::remove_file(&torn).map_err(|error| StageError::io("cannot remove", &torn, &error))?;
+        }
         Ok(Self { folder })
     }
 

@@ -67,6 +67,13 @@ impl Reporter {
         log.write_all(&bytes).map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
     }
 
+    /// Brings every point so far to the disk. Call before a checkpoint is written: an attempt that continues after it logs none of them again.
+    pub fn keep(&mut self) -> Result<(), StageError> {
+        self.flush()?;
+        let Some(log) = &self.log else { return Ok(()) };
+        log.sync_data().map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
+    }
+
     /// Shows how far the stage is, at most ten times a second and always at the end.
     pub fn progress(&mut self, done: u64, total: u64, unit: &str, note: &str) {
         if done < total && self.shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(100)) {

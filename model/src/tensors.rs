@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, Tensor};
@@ -12,6 +12,9 @@ use crate::failure::StageError;
 
 /// The one key of the file's metadata, so that the writer's map has no order to lose.
 const METADATA: &str = "reprise";
+
+/// What ends the name of a file that is being written.
+const PARTIAL: &str = "partial";
 
 /// What a file holds.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub fn write(path: &Path, tensors: Vec<(String, Tensor)>, metadata: String) -> R
 
 /// Like [`write`], with metadata under a key of another program.
 pub fn write_for(path: &Path, tensors: Vec<(String, Tensor)>, key: &str, metadata: String) -> Result<(), StageError> {
-    let partial = path.with_extension("partial");
+    let partial = path.with_extension(PARTIAL);
     let fail = |error: std::io::Error| StageError::io("cannot write", path, &error);
     let mut views = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -45,6 +48,19 @@ pub fn write_for(path: &Path, tensors: Vec<(String, Tensor)>, key: &str, metadat
     })?;
     File::open(&partial).and_then(|file| file.sync_all()).map_err(fail)?;
     fs::rename(&partial, path).map_err(fail)
+}
+
+/// What [`write`] had begun to write into `folder` when its process was killed.
+pub fn unfinished(folder: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let fail = |error: std::io::Error| StageError::io("cannot list", folder, &error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|extension| extension == PARTIAL) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a whole file.

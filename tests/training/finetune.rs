@@ -78,6 +78,7 @@ pub fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], a
         work: folder.clone(),
         device: Device::Cpu,
         threads: 1,
+        loader_threads: 1,
         checkpoint_seconds: 0,
         attempt,
     };

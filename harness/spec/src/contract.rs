@@ -38,10 +38,17 @@ pub struct Request {
     pub device: Device,
     /// Intra-op threads.
     pub threads: u32,
+    /// Threads that load audio while the stage computes; they change no bit.
+    #[serde(default = "one")]
+    pub loader_threads: u32,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
     /// 1 for the first life of this stage's work, 2 after one kill, …
     pub attempt: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Work that belongs to no stage: nothing of it has a key, and nothing of it is stored.

@@ -34,7 +34,15 @@ impl From<Choice> for Which {
 /// What the trainer is started with for work beside stages.
 pub fn machine(device: Device, threads: u32) -> Result<Machine, Failure> {
     let trainer = execute::find_trainer()?;
-    Ok(Machine { trainer, device, threads, checkpoint_seconds: 120, cache: None, verify_data: false })
+    Ok(Machine {
+        trainer,
+        device,
+        threads,
+        loader_threads: 1,
+        checkpoint_seconds: 120,
+        cache: None,
+        verify_data: false,
+    })
 }
 
 /// Has the trainer do `tool`, shown under `name`; request and log lie in `work`, if any.

@@ -27,6 +27,9 @@ pub struct Args {
     /// Threads inside one stage [default: those of the run]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Threads that load audio while a stage trains; change no result [default: those of the run]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    loader_threads: Option<u32>,
     #[command(flatten)]
     jobs: SideBySide,
     /// Print JSON
@@ -49,7 +52,11 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let recorded: Vec<Recorded> =
         originals.into_iter().map(|record| Recorded::of(record, &store, places)).collect::<Result<_, _>>()?;
     let before = recorded[0].means(); // `originals` begins with the named run
-    let means = Means { threads: args.threads.unwrap_or(before.threads), ..before };
+    let means = Means {
+        threads: args.threads.unwrap_or(before.threads),
+        loader_threads: args.loader_threads.unwrap_or(before.loader_threads),
+        ..before
+    };
     let area = Area::open(&store, &id, means)?;
     eprintln!("executing run {id} again, apart from it, in {}", area.store.root().display());
     let label = |recorded: &Recorded| match args.seeds {

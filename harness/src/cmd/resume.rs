@@ -2,7 +2,7 @@ use super::recorded::Recorded;
 use super::run::{SideBySide, follow};
 use super::{Places, load};
 use crate::exit::{Exit, Failure};
-use crate::store::{ListedRun, Seen, Store};
+use crate::store::{ListedRun, Means, Seen, Store};
 
 /// Continue a run that was interrupted, killed or failed, as it was asked for
 ///
@@ -12,6 +12,9 @@ use crate::store::{ListedRun, Seen, Store};
 pub struct Args {
     /// The run's id, or enough of its beginning to be unique; the newest run that can be continued if left out
     run: Option<String>,
+    /// Threads that load audio while a stage trains; change no result [default: those of the run]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    loader_threads: Option<u32>,
     #[command(flatten)]
     jobs: SideBySide,
     /// Print the results as JSON
@@ -43,7 +46,9 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     }
     let recorded = Recorded::of(record, &store, places)?;
     eprintln!("resuming run {id}  {}", recorded.record.title());
-    let job = recorded.job(String::new(), &store, recorded.means(), Some(recorded.record.id.clone()))?;
+    let before = recorded.means();
+    let means = Means { loader_threads: args.loader_threads.unwrap_or(before.loader_threads), ..before };
+    let job = recorded.job(String::new(), &store, means, Some(recorded.record.id.clone()))?;
     follow(&[job], args.jobs.at_once, args.json)
 }
 

@@ -31,6 +31,9 @@ pub struct Args {
     /// Threads inside one stage; part of what a result is recorded with, because bits depend on it
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
+    /// Threads that load audio while a stage trains; change no result
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    loader_threads: u32,
     #[command(flatten)]
     jobs: SideBySide,
     /// Seconds between two checkpoints
@@ -67,6 +70,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         trainer: execute::find_trainer()?,
         device: args.device,
         threads: args.threads,
+        loader_threads: args.loader_threads,
         checkpoint_seconds: args.checkpoint_every,
         cache: hashing::cache_folder(),
         verify_data: args.verify_data,

@@ -44,9 +44,7 @@ impl<'a> ActiveRun<'a> {
                 return Ok(run);
             }
         }
-        let id = job.store.create_run(job.text, &job.identity.canonical, job.recipe)?;
-        let lock = lock(job.store, &id)?.ok_or_else(|| StoreError::Lost { path: job.store.run_folder(&id) })?;
-        let record = RunRecord {
+        let record = |id| RunRecord {
             format: run::FORMAT,
             id,
             experiment: job.recipe.experiment.name.to_string(),
@@ -55,23 +53,19 @@ impl<'a> ActiveRun<'a> {
             variant_name: job.identity.name.clone(),
             seed: job.run.seed,
             status: Status::Running,
-            stages,
+            stages: stages.clone(),
             attempts: vec![attempt(job.machine.means())],
             environment: BTreeMap::new(),
             provenance: job.provenance.clone(),
             error: None,
         };
-        let run = Self { store: job.store, record, environments: BTreeMap::new(), _lock: lock };
-        if let Err(error) = run.write() {
-            job.store.discard_run(&run.record.id);
-            return Err(error.into());
-        }
-        Ok(run)
+        let (record, lock) = job.store.create_run(job.text, &job.identity.canonical, job.recipe, record)?;
+        Ok(Self { store: job.store, record, environments: BTreeMap::new(), _lock: lock })
     }
 
     /// The run with one more attempt; `None` when somebody else is at it, or has finished it.
     fn resume(job: &Job<'a>, id: &RunId, stages: &[StageRecord]) -> Result<Option<Self>, ExecuteError> {
-        let Some(lock) = lock(job.store, id)? else { return Ok(None) };
+        let Some(lock) = job.store.lock_run(id)? else { return Ok(None) };
         let mut record = RunRecord::read(&job.store.run_folder(id).join(run::FILE))?;
         if record.status == Status::Finished {
             return Ok(None);
@@ -157,16 +151,4 @@ fn pending(stage: &Keyed<'_>) -> StageRecord {
 
 fn attempt(means: Means) -> Attempt {
     Attempt { owner: Owner::current(), means: Some(means), started: Timestamp::now(), ended: None }
-}
-
-/// The lock of a run's folder; `None` when another process has it.
-fn lock(store: &Store, id: &RunId) -> Result<Option<File>, StoreError> {
-    let path = store.run_folder(id).join("lock");
-    let fail = |error| StoreError::io("lock", &path, error);
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(fail(error)),
-    }
 }

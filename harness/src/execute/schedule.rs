@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use reprise_spec::contract::Failure;
 use reprise_spec::identity::StageKey;
 
-use super::chosen;
+use super::chosen::{self, Inputs};
 use super::run::ActiveRun;
-use super::stage::{self, Made, Ready, Unmade};
+use super::stage::{self, Made, Ready, Recovered, Unmade};
 use super::{ExecuteError, Happening, Interrupt, Job, Keyed, Observer, Outcome, Place};
 use crate::lease::{self, Claim};
 use crate::store::{StageState, StoreError, StoredOutput};
@@ -64,6 +64,18 @@ fn outcomes(runs: Vec<Run<'_>>) -> Result<Vec<Outcome>, ExecuteError> {
     match errors.is_empty() {
         true => Ok(ended),
         false => Err(errors.swap_remove(failure.unwrap_or(0))),
+    }
+}
+
+/// A stage whose output was just stored, as it is found there.
+fn executed(job: &Job<'_>, stage: &Keyed<'_>, inputs: &Inputs, made: Made) -> Result<Stepped, Unmade> {
+    match chosen::stored(job.store, stage, inputs) {
+        Some(output) => Ok(Stepped::Executed(Box::new(output), made)),
+        None => {
+            let path = job.store.stage_folder(&stage.key);
+            let reason = "the output that was just stored is not there".into();
+            Err(StoreError::Damaged { path, reason }.into())
+        }
     }
 }
 
@@ -216,6 +228,10 @@ impl<'a> Schedule<'a, '_> {
         // A stage with a key has settings: `keyed` lets no other through.
         let settings = stage.node.stage.as_ref().ok_or(ExecuteError::Unknown)?;
         let ready = Ready { node: stage.node, stage: settings, key: stage.key, inputs: task.inputs.clone() };
+        let lease = match stage::recover(job, &ready, lease)? {
+            Recovered::Stored(made) => return executed(job, &stage, &task.inputs, made),
+            Recovered::Nothing(lease) => lease,
+        };
         let request = stage::prepare(job, &ready, &lease)?;
         self.set_stage(&mut self.lock(), task, StageState::Running)?;
         let stale = !job.store.outputs(&stage.key).is_empty();
@@ -223,13 +239,7 @@ impl<'a> Schedule<'a, '_> {
         let place = task.place();
         let mut observe = |happening: Happening<'_>| self.tell(Some(place), happening);
         let made = stage::execute(job, &ready, &request, lease, self.interrupt, &mut observe)?;
-        match chosen::stored(job.store, &stage, &task.inputs) {
-            Some(output) => Ok(Stepped::Executed(Box::new(output), made)),
-            None => {
-                let reason = "the output that was just stored is not there".into();
-                Err(StoreError::Damaged { path: folder, reason }.into())
-            }
-        }
+        executed(job, &stage, &task.inputs, made)
     }
 
     /// Writes down what came of a task.

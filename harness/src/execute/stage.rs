@@ -15,7 +15,7 @@ use super::trainer::{self, Ended, Launch};
 use super::{ExecuteError, Happening, Interrupt, Job};
 use crate::data::{DataError, FileList, Hasher};
 use crate::digest;
-use crate::lease::Lease;
+use crate::lease::{self, Lease};
 use crate::plan::{Node, Part};
 use crate::store::{Manifest, ManifestInput, StoreError, files, manifest};
 
@@ -41,6 +41,20 @@ pub struct Made {
     pub environment: BTreeMap<String, String>,
 }
 
+impl From<Manifest> for Made {
+    fn from(manifest: Manifest) -> Self {
+        let Manifest { digest, seconds, summary, environment, .. } = manifest;
+        Self { digest, seconds, summary, environment }
+    }
+}
+
+/// What an earlier attempt had finished.
+pub enum Recovered {
+    Stored(Made),
+    /// Nothing: the lease is still needed.
+    Nothing(Lease),
+}
+
 /// How a stage ended without an output; the run gives it its name.
 pub enum Unmade {
     Failed { class: Failure, message: String, help: Option<String>, log: Option<String> },
@@ -51,6 +65,25 @@ pub enum Unmade {
 impl<E: Into<ExecuteError>> From<E> for Unmade {
     fn from(error: E) -> Self {
         Self::Error(Box::new(error.into()))
+    }
+}
+
+/// Stores what an earlier attempt had finished when it was killed: the manifest is written when all else is on disk.
+pub fn recover(job: &Job<'_>, ready: &Ready<'_>, lease: Lease) -> Result<Recovered, ExecuteError> {
+    let work = lease.work();
+    let path = work.join(manifest::FILE);
+    if !path.exists() {
+        return Ok(Recovered::Nothing(lease));
+    }
+    let (read, prefix) = ready.inputs.recorded();
+    let whole = |manifest: &Manifest| {
+        manifest.key == ready.key
+            && manifest.serves(&read, prefix)
+            && digest::output(&work.join("out")).is_ok_and(|found| found == (manifest.digest, manifest.files.clone()))
+    };
+    match Manifest::read(&path).ok().filter(whole) {
+        Some(manifest) => publish(job, &manifest, lease).map(|()| Recovered::Stored(Made::from(manifest))),
+        None => Ok(Recovered::Nothing(lease)),
     }
 }
 
@@ -70,6 +103,7 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
         work: work.clone(),
         device: job.machine.device,
         threads: job.machine.threads,
+        loader_threads: job.machine.loader_threads,
         checkpoint_seconds: job.machine.checkpoint_seconds,
         attempt: 1,
     };
@@ -78,7 +112,7 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
         Some(before) if continues(&before, &request) => request.attempt = before.attempt.saturating_add(1),
         _ => clear(&work, |name| name == "lease")?,
     }
-    clear(&work, |name| name != "out")?;
+    clear(&work, |name| !["out", manifest::FILE].contains(&name))?;
     let out = work.join("out");
     fs::create_dir_all(&out).map_err(|error| StoreError::io("create", &out, error))?;
     if let Some(list) = file_list(job, ready.stage) {
@@ -168,7 +202,7 @@ pub fn execute(
 ) -> Result<Made, Unmade> {
     let (started, clock) = (Timestamp::now(), Instant::now());
     let path = request.work.join(REQUEST);
-    let launch = Launch { arguments: &[path.as_os_str()], log: lease.work().join(trainer::LOG), lease: Some(&lease) };
+    let launch = Launch { arguments: &[path.as_os_str()], log: lease.work().join(lease::LOG), lease: Some(&lease) };
     let ended = trainer::run(&job.machine, &launch, interrupt, observe)?;
     let summary = verdict(&ended)?;
     let seconds = clock.elapsed().as_secs_f64();
@@ -194,20 +228,27 @@ pub fn execute(
         continued,
         digest,
         files,
-        summary: summary.clone(),
-        environment: environment.clone(),
+        summary,
+        environment,
         build: ended.build,
         started,
         finished: Timestamp::now(),
         seconds,
         attempts: request.attempt,
     };
-    clear(&work, |name| name != "checkpoints")?;
     files::sync_tree(&work)?;
     files::write_json(&work.join(manifest::FILE), &manifest)?;
-    let name = free_name(&job.store.stage_folder(&ready.key), &digest);
+    publish(job, &manifest, lease)?;
+    Ok(Made::from(manifest))
+}
+
+/// Makes a stored output of `work/`, whose manifest is written. Checkpoints stay until then, so that nothing trained is lost to a kill.
+fn publish(job: &Job<'_>, manifest: &Manifest, lease: Lease) -> Result<(), ExecuteError> {
+    let work = lease.work();
+    clear(&work, |name| name != "checkpoints")?;
+    let name = free_name(&job.store.stage_folder(&manifest.key), &manifest.digest);
     match lease.commit(&name)? {
-        true => Ok(Made { digest, seconds, summary, environment }),
+        true => Ok(()),
         false => Err(StoreError::Lost { path: work }.into()),
     }
 }

@@ -128,6 +128,7 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
                 trainer: self.path("trainer"),
                 device: Device::Cpu,
                 threads: 2,
+                loader_threads: 1,
                 checkpoint_seconds: 60,
                 cache: None,
                 verify_data: false,
@@ -306,8 +307,14 @@ fn a_half_written_output_is_not_taken_for_a_whole_one() {
     let decode = place.output(&record, "decode test");
     // Killed between manifest and rename: all is there, under the wrong name.
     fs::rename(&decode.path, decode.path.with_file_name("work")).unwrap();
+    let started = place.started().len();
+    let recovered = finished(place.run());
+    assert_eq!((names(&recovered, EXECUTED), place.started().len()), (vec!["decode test"], started), "it was finished");
+    // The same, but something of it is lost.
+    fs::rename(&decode.path, decode.path.with_file_name("work")).unwrap();
+    fs::write(decode.path.with_file_name("work").join("out/result.tsv"), "other").unwrap();
     let again = finished(place.run());
-    assert_eq!(names(&again, EXECUTED), ["decode test"]);
+    assert_eq!((names(&again, EXECUTED), place.started().len()), (vec!["decode test"], started + 1));
     // A torn file, a torn manifest, no manifest.
     for (damage, file) in [("", "out/result.tsv"), ("{\"format\": 1, \"ke", "manifest.json")] {
         fs::write(place.output(&again, "decode test").path.join(file), damage).unwrap();

@@ -9,6 +9,7 @@ use reprise_spec::contract::{self, Event, Failure, Score, Tool, ToolRequest};
 use super::stage::{self, Unmade};
 use super::trainer::{self, Launch};
 use super::{ExecuteError, Happening, Interrupt, Machine};
+use crate::lease;
 use crate::store::{StoreError, files};
 
 /// The name of the request, in the folder of the tool's work.
@@ -36,7 +37,7 @@ pub fn run_tool(
     let path = folder.join(REQUEST);
     files::write_json(&path, &request)?;
     let arguments = [OsStr::new("tool"), path.as_os_str()];
-    let launch = Launch { arguments: &arguments, log: folder.join(trainer::LOG), lease: None };
+    let launch = Launch { arguments: &arguments, log: folder.join(lease::LOG), lease: None };
     let ended = trainer::run(machine, &launch, interrupt, observe)?;
     stage::verdict(&ended).map_err(|unmade| match unmade {
         Unmade::Interrupted => ExecuteError::ToolInterrupted,

@@ -28,9 +28,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long events are waited for after the trainer has ended, in case another process holds their pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// The file that standard error goes to, below `work/`.
-pub const LOG: &str = "log.txt";
-
 /// How the trainer ended.
 pub struct Ended {
     /// Its last word: done, failed or interrupted.
@@ -83,6 +80,12 @@ pub fn run(
     let open = || File::options().append(true).create(true).open(&path);
     let log = open().and_then(|log| Ok((log.metadata()?.len(), log.try_clone()?, log)));
     let (start, stderr, log) = log.map_err(|error| StoreError::io("write", &path, error))?;
+    let set_worker = |worker| launch.lease.map_or(Ok(()), |lease| lease.set_worker(worker));
+    // A harness that is killed before the next call leaves a trainer that the lease doesn't name; what tells of it is the lock.
+    if launch.lease.is_some() {
+        log.try_lock().map_err(|error| StoreError::io("lock", &path, error.into()))?;
+    }
+    set_worker(Some(Process::starting()))?;
     let child = Command::new(&machine.trainer)
         .args(launch.arguments)
         .envs(determinism(machine.threads))
@@ -93,7 +96,6 @@ pub fn run(
         .spawn()
         .map_err(|error| ExecuteError::NoTrainer { trainer: machine.trainer.clone(), reason: error.to_string() })?;
     let mut child = Kept(child);
-    let set_worker = |worker| launch.lease.map_or(Ok(()), |lease| lease.set_worker(worker));
     set_worker(Some(Process::with_pid(child.0.id())))?;
     // Standard output was asked for two lines above.
     let events = listen(child.0.stdout.take().expect("a pipe"));

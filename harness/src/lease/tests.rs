@@ -63,6 +63,37 @@ fn a_trainer_that_outlives_its_harness_keeps_the_lease_until_it_ends() {
 }
 
 #[test]
+fn a_trainer_whose_number_its_harness_could_not_say_keeps_the_lease_until_it_ends() {
+    let temp = tempfile::tempdir().unwrap();
+    let work = temp.path().join(WORK);
+    fs::create_dir_all(&work).unwrap();
+    let log = File::create(work.join(LOG)).unwrap();
+    log.try_lock().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").stderr(log).spawn().unwrap();
+    let owner = Owner { process: Process { pid: u32::MAX, start: Some(1) }, ..Owner::current() };
+    let worker = Some(Process::starting());
+    let record = Record { format: FORMAT, owner, token: "theirs".into(), count: 3, worker };
+    files::write_json(&work.join(FILE), &record).unwrap();
+    assert!(taken(temp.path(), &mut Watch::new(Duration::ZERO)).is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(taken(temp.path(), &mut Watch::default()).is_some());
+}
+
+#[test]
+fn what_a_killed_process_had_begun_to_write_is_not_published() {
+    let temp = tempfile::tempdir().unwrap();
+    let lease = taken(temp.path(), &mut Watch::default()).unwrap();
+    fs::write(lease.work().join(".new-torn"), "{").unwrap();
+    assert!(lease.commit("0123456789ab").unwrap());
+    let names: Vec<_> = fs::read_dir(temp.path().join("0123456789ab")).unwrap().collect();
+    assert!(names.is_empty(), "{names:?}");
+    let lease = taken(temp.path(), &mut Watch::default()).unwrap();
+    drop(lease);
+    assert!(!temp.path().join(WORK).exists(), "a lease that was of no use leaves nothing");
+}
+
+#[test]
 fn a_lease_from_elsewhere_is_dead_when_its_count_stands_still() {
     let temp = tempfile::tempdir().unwrap();
     let mut watch = Watch::new(Duration::from_millis(200));

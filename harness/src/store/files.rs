@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 
+/// How the names of files and folders begin that are being written.
+pub const UNFINISHED: &str = ".new-";
+
 /// Writes a file under a new name, flushes it to disk and renames it to `path`.
 ///
 /// # Errors
@@ -16,7 +19,7 @@ use super::StoreError;
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let fail = |error| StoreError::io("write", path, error);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(fail)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     readable(file.as_file()).map_err(fail)?;
@@ -54,6 +57,21 @@ pub fn read_versioned<T: DeserializeOwned>(path: &Path, newest: u64) -> Result<T
         return Err(StoreError::Newer { path: path.to_path_buf(), found: format, newest });
     }
     serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+}
+
+/// Removes what killed processes had begun to write into a folder that nobody else writes to now.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove_unfinished(folder: &Path) -> Result<(), StoreError> {
+    let fail = |error| StoreError::io("clear", folder, error);
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
+            fs::remove_file(entry.path()).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 /// Flushes a folder's entries to disk.

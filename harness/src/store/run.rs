@@ -1,8 +1,9 @@
 //! `run.json`: one execution of one variant with one seed.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -187,14 +188,21 @@ pub struct Means {
     pub device: Device,
     /// Intra-op threads of a stage.
     pub threads: u32,
+    /// Threads that load audio; one in runs of a program that knew no others.
+    #[serde(default = "one")]
+    pub loader_threads: u32,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Default for Means {
     /// What `reprise run` takes where nothing is said.
     fn default() -> Self {
-        Self { device: Device::Cpu, threads: 2, checkpoint_seconds: 120 }
+        Self { device: Device::Cpu, threads: 2, loader_threads: 2, checkpoint_seconds: 120 }
     }
 }
 
@@ -251,25 +259,70 @@ impl RunRecord {
 }
 
 impl Store {
-    /// Claims the folder of a new run and writes what never changes: the texts of the experiment, its canonical bytes and its recipe.
-    pub(crate) fn create_run(&self, experiment: &str, canonical: &[u8], recipe: &Recipe) -> Result<RunId, StoreError> {
+    /// Makes the folder of a new run, locked: the texts of the experiment, its canonical bytes, its recipe, and the record that `record`
+    /// gives for an id. The folder gets its name when all of that is in it, so a run that is listed is whole.
+    pub(crate) fn create_run(
+        &self,
+        experiment: &str,
+        canonical: &[u8],
+        recipe: &Recipe,
+        record: impl Fn(RunId) -> RunRecord,
+    ) -> Result<(RunRecord, File), StoreError> {
+        self.remove_unfinished_runs()?;
         loop {
-            let id = RunId::new(Timestamp::now());
-            let folder = self.run_folder(&id);
-            match fs::create_dir(&folder) {
-                Ok(()) => {
-                    let written = files::write(&folder.join(TEXT), experiment.as_bytes())
-                        .and_then(|()| files::write(&folder.join(CANONICAL), canonical))
-                        .and_then(|()| files::write_json(&folder.join(recipe::FILE), recipe));
-                    if written.is_err() {
-                        self.discard_run(&id);
-                    }
-                    return written.map(|()| id);
+            let record = record(RunId::new(Timestamp::now()));
+            let folder = self.run_folder(&record.id);
+            let unfinished = folder.with_file_name(format!("{}{}", files::UNFINISHED, record.id));
+            match fs::create_dir(&unfinished) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(StoreError::io("create", &unfinished, error)),
+            }
+            let write = || {
+                let Some(lock) = lock(&unfinished)? else { return Ok(None) };
+                files::write(&unfinished.join(TEXT), experiment.as_bytes())?;
+                files::write(&unfinished.join(CANONICAL), canonical)?;
+                files::write_json(&unfinished.join(recipe::FILE), recipe)?;
+                files::write_json(&unfinished.join(FILE), &record)?;
+                fs::rename(&unfinished, &folder).map_err(|error| StoreError::io("rename to", &folder, error))?;
+                files::sync(&self.root.join("runs"))?;
+                Ok(Some(lock))
+            };
+            let written = write();
+            match written {
+                Ok(Some(lock)) => return Ok((record, lock)),
+                // Somebody took it for one that was left behind.
+                Ok(None) => {}
+                Err(StoreError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let _ = fs::remove_dir_all(&unfinished);
+                    return Err(error);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(StoreError::io("create", &folder, error)),
             }
         }
+    }
+
+    /// Removes runs whose process was killed while it made them.
+    fn remove_unfinished_runs(&self) -> Result<(), StoreError> {
+        let runs = self.root.join("runs");
+        for entry in fs::read_dir(&runs).map_err(|error| StoreError::io("list", &runs, error))?.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(files::UNFINISHED))
+                && let Ok(Some(_lock)) = lock(&entry.path())
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// The lock of a run, without what a killed process had begun to write there; `None` when another process has it.
+    pub(crate) fn lock_run(&self, id: &RunId) -> Result<Option<File>, StoreError> {
+        let folder = self.run_folder(id);
+        let lock = lock(&folder)?;
+        if lock.is_some() {
+            files::remove_unfinished(&folder)?;
+        }
+        Ok(lock)
     }
 
     /// The canonical bytes that a run's `spec` is the hash of.
@@ -290,13 +343,20 @@ impl Store {
         fs::read_to_string(&path).map_err(|error| StoreError::Io { verb: "read", path, error })
     }
 
-    /// Takes away a run that could not be recorded, such as on a full disk, as far as that is possible.
-    pub(crate) fn discard_run(&self, id: &RunId) {
-        let _ = fs::remove_dir_all(self.run_folder(id));
-    }
-
     /// Writes a run's record in place of what it was.
     pub(crate) fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
         files::write_json(&self.run_folder(&record.id).join(FILE), record)
+    }
+}
+
+/// The lock of a run's folder, which ends with the process that has it.
+fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
+    let path = folder.join("lock");
+    let fail = |error: std::io::Error| StoreError::io("lock", &path, error);
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(fail(error)),
     }
 }

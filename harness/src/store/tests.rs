@@ -42,9 +42,8 @@ fn store() -> (tempfile::TempDir, Store, RunId) {
     let temp = tempfile::tempdir().unwrap();
     let store = Store::at(temp.path().join("store"));
     store.prepare().unwrap();
-    let id = store.create_run("version: 1\n", &[1, 2], &recipe()).unwrap();
-    store.write_run(&record(&id)).unwrap();
-    (temp, store, id)
+    let (run, _lock) = store.create_run("version: 1\n", &[1, 2], &recipe(), |id| record(&id)).unwrap();
+    (temp, store, run.id)
 }
 
 #[test]
@@ -105,8 +104,7 @@ fn a_rerun_without_a_verdict_goes_on_and_one_with_a_verdict_does_not() {
     assert_eq!(second.number, 2);
     // Another build made this run, or one with other means.
     second.store.prepare().unwrap();
-    let id = second.store.create_run("version: 1\n", &[1, 2], &recipe()).unwrap();
-    second.store.write_run(&record(&id)).unwrap();
+    second.store.create_run("version: 1\n", &[1, 2], &recipe(), |id| record(&id)).unwrap();
     assert_eq!(open(means).number, 3);
 }
 
@@ -121,6 +119,21 @@ fn a_run_whose_process_is_gone_is_lost() {
     gone.status = Status::Finished;
     store.write_run(&gone).unwrap();
     assert_eq!(store.run(id.as_str()).unwrap().seen(), Seen::Finished);
+}
+
+#[test]
+fn a_run_that_was_not_whole_when_its_process_was_killed_goes_with_the_next() {
+    let (_temp, store, id) = store();
+    let unfinished = store.root().join("runs/.new-20260101-000000-000000");
+    fs::create_dir(&unfinished).unwrap();
+    fs::write(unfinished.join("experiment.yaml"), "version: 1\n").unwrap();
+    let torn = store.run_folder(&id).join(".new-run");
+    fs::write(&torn, "{").unwrap();
+    assert_eq!(store.runs().unwrap().len(), 1);
+    store.create_run("version: 1\n", &[1, 2], &recipe(), |id| record(&id)).unwrap();
+    assert!(!unfinished.exists());
+    assert!(store.lock_run(&id).unwrap().is_some());
+    assert!(!torn.exists());
 }
 
 #[test]

@@ -110,6 +110,7 @@ mod tests {
                 work: root.join(name),
                 device: Device::Cpu,
                 threads: 2,
+                loader_threads: 1,
                 checkpoint_seconds: 60,
                 attempt: 1,
             };

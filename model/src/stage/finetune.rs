@@ -71,8 +71,7 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
         }
         let stop = STOP.load(Ordering::Relaxed);
         if stop || saved.elapsed() >= Duration::from_secs(u64::from(work.request.checkpoint_seconds)) {
-            // The metric log first: what it lacks of the steps before a checkpoint is never written again.
-            work.report.flush()?;
+            work.report.keep()?;
             finetuner.save(&checkpoints, progress.step, &progress)?;
             work.report.checkpoint(progress.step);
             saved = Instant::now();

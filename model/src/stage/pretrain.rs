@@ -43,7 +43,7 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         work.report.continues_after(training.progress.step);
     }
     let steps = u64::from(settings.steps.get());
-    let mut loader = training.loader();
+    let mut loader = training.loader(work.request.loader_threads);
     let mut saved = Instant::now();
     loop {
         if training.is_validation_due() {

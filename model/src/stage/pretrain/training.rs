@@ -49,8 +49,8 @@ impl<'a> Training<'a> {
         Ok(Self { settings, seed, trained, per_epoch, train, validate, model, adam, progress, checkpoints })
     }
 
-    /// The batches of all steps that are left.
-    pub fn loader(&self) -> Loader {
+    /// The batches of all steps that are left, loaded by so many threads.
+    pub fn loader(&self, threads: u32) -> Loader {
         let (seed, per_epoch, framing) = (self.seed, self.per_epoch, self.train.framing);
         let (batching, candidates) = (self.settings.pretraining.batching.clone(), self.train.candidates());
         let first = self.trained + self.progress.step;
@@ -59,7 +59,7 @@ impl<'a> Training<'a> {
             .flat_map(move |epoch| batch::epoch(&candidates, &batching, &framing, seed, epoch))
             .skip((first % per_epoch) as usize)
             .take(left as usize);
-        Loader::start(self.train.corpora.clone(), normalises(&self.settings.network), plan)
+        Loader::start(self.train.corpora.clone(), normalises(&self.settings.network), threads, plan)
     }
 
     /// The epoch of a step of this iteration, counted from 0 where weights were drawn at random.
@@ -115,10 +115,10 @@ impl<'a> Training<'a> {
         Ok(found)
     }
 
-    /// Writes a checkpoint, the metric log first: what it lacks of the steps before a checkpoint is never written again.
+    /// Writes a checkpoint.
     pub fn save(&self, work: &mut Work) -> Result<(), StageError> {
         let Progress { step, watch, .. } = &self.progress;
-        work.report.flush()?;
+        work.report.keep()?;
         self.checkpoints.save(*step, watch.good_until(), &self.model.store, &self.adam, &self.progress)?;
         work.report.checkpoint(*step);
         Ok(())

@@ -81,7 +81,8 @@ impl Validation {
         let draws = |purpose: &str, crop: &Crop| Draws::new(seed, purpose, &[0], &data.candidate(crop.utterance).id);
         let mut seen = Seen::default();
         let (mut loss, mut masked, mut correct) = (0.0, 0, 0);
-        for waves in Loader::start(data.corpora.clone(), normalises(&settings.network), crops.clone().into_iter()) {
+        let (normalise, threads) = (normalises(&settings.network), work.request.loader_threads);
+        for waves in Loader::start(data.corpora.clone(), normalise, threads, crops.clone().into_iter()) {
             let waves = waves?;
             let rows = data.rows(&waves.crops);
             let of = waves.crops.iter().map(|crop| draws("pretrain validation mask", crop));
