@@ -4,6 +4,7 @@
 //! - [`plan`] turns an experiment into a graph of stages with their keys. It is pure: no disk, no clock.
 //! - [`execute`] schedules the stages of runs: reuse what the [`store`] has, else take the [`lease`], start the trainer, and keep what it
 //!   gave under its [`digest`].
+//! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
@@ -17,6 +18,7 @@ pub mod cmd;
 pub mod data;
 pub mod digest;
 pub mod doctor;
+pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use reprise_spec::experiment::Experiment;
+use reprise_spec::experiment::{Experiment, Variant};
 use reprise_spec::read::{LoadError, Resolved};
 use reprise_spec::source;
 
@@ -99,4 +99,16 @@ pub fn survey_in(
 /// The graph of stages of all variants and seeds.
 pub fn plan(experiment: &Experiment, files: &CorpusFiles) -> Result<Plan, Failure> {
     Ok(Plan::new(experiment, &files.contents())?)
+}
+
+/// The variants of these names with their places, in the order of the experiment; all of them where no name is given.
+pub fn chosen<'e>(experiment: &'e Experiment, names: &[String]) -> Result<Vec<(usize, &'e Variant)>, Failure> {
+    let called = |variant: &Variant, name: &String| variant.name == *name || variant.aliases.contains(name);
+    if let Some(unknown) = names.iter().find(|name| !experiment.variants.iter().any(|variant| called(variant, name))) {
+        let known: Vec<&str> = experiment.variants.iter().map(|variant| variant.name.as_str()).collect();
+        let help = format!("its variants: {}", known.join(", "));
+        return Err(Failure::user(format!("the experiment has no variant {unknown:?}"), help));
+    }
+    let wanted = |variant: &Variant| names.is_empty() || names.iter().any(|name| called(variant, name));
+    Ok(experiment.variants.iter().enumerate().filter(|(_, variant)| wanted(variant)).collect())
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use reprise_spec::contract::Device;
-use reprise_spec::experiment::{Experiment, Variant};
+use reprise_spec::experiment::Variant;
 use serde_json::json;
 
 use super::{Places, load, print, progress, show};
@@ -95,7 +95,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         machine: machine.clone(),
         resume: None,
     };
-    let variants = chosen(experiment, &args.variants)?;
+    let variants = load::chosen(experiment, &args.variants)?;
     let jobs: Vec<Job<'_>> = experiment
         .seeds
         .iter()
@@ -103,18 +103,6 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         .map(|(variant, seed)| job(variant, seed))
         .collect();
     follow(&jobs, args.jobs.at_once, args.json)
-}
-
-/// The variants of these names with their places, in the order of the experiment; all of them where no name is given.
-fn chosen<'e>(experiment: &'e Experiment, names: &[String]) -> Result<Vec<(usize, &'e Variant)>, Failure> {
-    let called = |variant: &Variant, name: &String| variant.name == *name || variant.aliases.contains(name);
-    if let Some(unknown) = names.iter().find(|name| !experiment.variants.iter().any(|variant| called(variant, name))) {
-        let known: Vec<&str> = experiment.variants.iter().map(|variant| variant.name.as_str()).collect();
-        let help = format!("its variants: {}", known.join(", "));
-        return Err(Failure::user(format!("the experiment has no variant {unknown:?}"), help));
-    }
-    let wanted = |variant: &Variant| names.is_empty() || names.iter().any(|name| called(variant, name));
-    Ok(experiment.variants.iter().enumerate().filter(|(_, variant)| wanted(variant)).collect())
 }
 
 /// How many stages execute at a time, for every verb that executes runs.
