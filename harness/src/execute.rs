@@ -280,7 +280,7 @@ struct Keyed<'a> {
 /// The stages of a run in the order of its plan.
 fn keyed<'a>(job: &'a Job<'_>) -> Result<Vec<Keyed<'a>>, ExecuteError> {
     let nodes = job.plan.run(job.run);
-    match nodes.map(|(index, node, need)| node.key.map(|key| Keyed { node, need, index, key })).collect() {
+    match nodes.into_iter().map(|(index, node, need)| node.key.map(|key| Keyed { node, need, index, key })).collect() {
         Some(stages) => Ok(stages),
         // Only a corpus whose files are not known leaves keys open, and the files of one that is there are known.
         None => Err(job.corpus.complete().map(|_| ExecuteError::Unknown).unwrap_or_else(ExecuteError::from)),

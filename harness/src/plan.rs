@@ -72,6 +72,8 @@ pub struct Node {
 pub struct Need {
     #[serde(flatten)]
     pub run: RunOf,
+    /// The stage's place in the run, whatever else is planned with it.
+    pub place: usize,
     /// Unique among the stages of the run.
     pub name: String,
     /// Where in pretraining the stage lies, if it trains or judges a model of there.
@@ -144,10 +146,16 @@ impl Plan {
         Expansion::new(setting, run, contents, self).setting()
     }
 
-    /// The stages of one run with their indices and what they are in it, inputs before their readers.
-    pub fn run(&self, run: RunOf) -> impl Iterator<Item = (usize, &Node, &Need)> {
-        let need = move |node: &'_ Node| node.runs.iter().position(|need| need.run == run);
-        self.nodes.iter().enumerate().filter_map(move |(index, node)| Some((index, node, &node.runs[need(node)?])))
+    /// The stages of one run with their indices and what they are in it, inputs before their readers, in the order that the run alone has.
+    pub fn run(&self, run: RunOf) -> Vec<(usize, &Node, &Need)> {
+        let need = |(index, node): (usize, &'_ Node)| {
+            Some((index, node.runs.iter().position(|need| need.run == run)?))
+        };
+        let needs = self.nodes.iter().enumerate().filter_map(need);
+        let mut stages: Vec<_> =
+            needs.map(|(index, at)| (index, &self.nodes[index], &self.nodes[index].runs[at])).collect();
+        stages.sort_by_key(|(_, _, need)| need.place);
+        stages
     }
 }
 

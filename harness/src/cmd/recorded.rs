@@ -104,7 +104,7 @@ fn run_of(record: &RunRecord) -> RunOf {
 /// Whether the plan has the stages of the run under their keys.
 fn unchanged(record: &RunRecord, plan: &Plan) -> Result<(), Failure> {
     let id = &record.id;
-    let nodes: Vec<(&Node, &Need)> = plan.run(run_of(record)).map(|(_, node, need)| (node, need)).collect();
+    let nodes: Vec<(&Node, &Need)> = plan.run(run_of(record)).into_iter().map(|(_, node, need)| (node, need)).collect();
     let differs = |((node, _), stage): &(&(&Node, &Need), &StageRecord)| node.key != Some(stage.key);
     let Some(((node, need), stage)) = nodes.iter().zip(&record.stages).find(differs) else {
         return match nodes.len() == record.stages.len() {

@@ -19,6 +19,8 @@ pub(super) struct Expansion<'a> {
     run: RunOf,
     contents: &'a Contents,
     plan: &'a mut Plan,
+    /// Stages so far.
+    places: usize,
 }
 
 /// What the iterations before one came to.
@@ -48,7 +50,7 @@ impl From<String> for Told {
 
 impl<'a> Expansion<'a> {
     pub fn new(setting: &'a Setting, run: RunOf, contents: &'a Contents, plan: &'a mut Plan) -> Self {
-        Self { setting, run, contents, plan }
+        Self { setting, run, contents, plan, places: 0 }
     }
 
     pub fn setting(&mut self) -> Result<(), PlanError> {
@@ -369,7 +371,8 @@ impl<'a> Expansion<'a> {
             nodes.len() - 1
         });
         if !nodes[index].runs.iter().any(|need| need.run == self.run) {
-            nodes[index].runs.push(Need { run: self.run, name, point, continues });
+            nodes[index].runs.push(Need { run: self.run, place: self.places, name, point, continues });
+            self.places += 1;
         }
         index
     }

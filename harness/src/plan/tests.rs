@@ -110,7 +110,7 @@ fn a_quantiser_needs_no_units_and_its_layers_can_be_clustered() {
 fn seeds_share_what_draws_nothing() {
     let experiment = experiment(json!({ "seeds": [1, 2] }));
     let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
-    let count = |seed| plan.run(RunOf { variant: 0, seed }).count();
+    let count = |seed| plan.run(RunOf { variant: 0, seed }).len();
     let one = count(1);
     assert_eq!(one, count(2));
     let shared = plan.nodes.iter().filter(|node| node.runs.len() == 2);
@@ -272,12 +272,13 @@ proptest! {
         prop_assert_eq!(keys.len(), plan.nodes.len(), "a stage that is planned twice");
         for (variant, alone) in experiment.variants.iter().enumerate() {
             let of = RunOf { variant, seed: 7 };
-            let names: BTreeSet<_> = plan.run(of).map(|(_, _, need)| &need.name).collect();
-            prop_assert_eq!(names.len(), plan.run(of).count());
-            // What a variant executes is what it executes alone.
-            let own: BTreeSet<_> = plan.run(of).map(|(_, node, _)| node.key).collect();
+            let names: BTreeSet<_> = plan.run(of).into_iter().map(|(_, _, need)| &need.name).collect();
+            prop_assert_eq!(names.len(), plan.run(of).len());
+            // What a variant executes is what it executes alone, in the same order.
+            let own: Vec<_> = plan.run(of).into_iter().map(|(_, node, need)| (node.key, need.name.clone())).collect();
             let alone = Plan::of(&alone.setting, 7, &contents).unwrap();
-            prop_assert_eq!(own, alone.nodes.iter().map(|node| node.key).collect::<BTreeSet<_>>());
+            let stages = alone.nodes.iter().map(|node| (node.key, node.runs[0].name.clone()));
+            prop_assert_eq!(own, stages.collect::<Vec<_>>());
         }
     }
 }
