@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reprise_model::corpus::{Corpus, Utterance, table};
 use reprise_model::features::Mfcc;
@@ -179,12 +180,15 @@ const STACKED_BY_4: &str = r#"{"log-mel": {"bins": 16, "subsampling": {"stack": 
 const CONVOLVED: &str = r#"{"log-mel": {"bins": 16, "subsampling": {"convolution": {"channels": 32, "width": 16}}}}"#;
 const EMBEDDED: &str = r#"{"units": {"of": "mfcc", "clusters": 8, "dimension": 16}}"#;
 
-/// libtorch's generator belongs to the process, and a run of these tests takes it for itself.
-static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+/// libtorch's generator belongs to the process, and a run of these tests takes it for itself. One that failed leaves the others their turn.
+fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[test]
 fn a_killed_run_continues_to_the_bit() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     for front_end in [WAVE, CONVOLVED, EMBEDDED] {
         continues_to_the_bit(&settings(front_end, 12));
     }
@@ -239,7 +243,7 @@ fn assert_same_tensors(one: &BTreeMap<String, Tensor>, other: &BTreeMap<String, 
 
 #[test]
 fn tones_are_learnt_from_every_front_end() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
     let all = [
@@ -263,7 +267,7 @@ fn tones_are_learnt_from_every_front_end() {
 /// hubert.md section 1.6: every way in which crops, labels and padding may lie on the frames trains, in batches of any lengths.
 #[test]
 fn every_alignment_and_padding_rule_trains() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
     for (front_end, alignment, lengths, padding) in [

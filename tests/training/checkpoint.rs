@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::finetune::work as stage_work;
-use super::{LOG_MEL, ONE_AT_A_TIME, WAVE, data, settings, split, work};
+use super::{LOG_MEL, WAVE, data, settings, split, turn, work};
 
 /// A model without a head above it, as an import leaves one.
 fn backbone(root: &Path, name: &str, settings: &PretrainStage) -> PathBuf {
@@ -71,7 +71,7 @@ fn units(root: &Path, model: &Path, height: u64) -> Result<Vec<Score>, StageErro
 
 #[test]
 fn a_model_of_others_is_taken_in_and_clustered() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -92,7 +92,7 @@ fn a_model_of_others_is_taken_in_and_clustered() {
 
 #[test]
 fn a_layer_whose_rate_is_not_whole_makes_no_units() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -109,7 +109,7 @@ fn a_layer_whose_rate_is_not_whole_makes_no_units() {
 
 #[test]
 fn a_folder_without_a_sound_model_is_refused() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -149,7 +149,7 @@ fn a_folder_without_a_sound_model_is_refused() {
     help: name a folder that a pretraining or `reprise import` has written
 
     other weights
-    /model/out holds no model that can be taken in: /taken in/out/model.safetensors has no encoder.layers.0.feed_forward.intermediate_dense.weight of shape [48, 32]
+    /model/out holds no model that can be taken in: /taken in/out/model.safetensors has no encoder.layers.0.feed_forward.intermediate_dense.bias of shape [48]
     help: name a folder that a pretraining or `reprise import` has written
 
     truncated

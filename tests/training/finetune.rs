@@ -12,7 +12,7 @@ use reprise_spec::contract::{self, DataSource, Device, Input, Request};
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{DecodeStage, FinetuneStage, Role, Stage};
 
-use super::{ONE_AT_A_TIME, split, wav};
+use super::{split, turn, wav};
 
 pub fn tones(root: &Path, name: &str, transcripts: &[&str]) {
     let folder = root.join(name);
@@ -93,7 +93,7 @@ fn finetune(root: &Path, name: &str, settings: &FinetuneStage, attempt: u32) -> 
 
 #[test]
 fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
@@ -118,7 +118,7 @@ fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
 
 #[test]
 fn decoding_scores_the_model_of_the_last_step() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);

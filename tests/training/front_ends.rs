@@ -12,7 +12,7 @@ use reprise_spec::stage::{FeaturesStage, PretrainStage, PretrainTargets, Role, S
 use serde_json::{Value, json};
 
 use super::finetune::{self, tones, work};
-use super::{CONVOLVED, EMBEDDED, LOG_MEL, ONE_AT_A_TIME, STACKED_BY_4, data, settings, split};
+use super::{CONVOLVED, EMBEDDED, LOG_MEL, STACKED_BY_4, data, settings, split, turn};
 
 fn execute(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)]) -> Vec<Score> {
     stage::execute(&mut work(root, name, stage, inputs, 1)).unwrap()
@@ -45,7 +45,7 @@ fn sound(scores: &[Score], what: &str) {
 /// A layer at 25 Hz makes units at 25 Hz, which networks of 40 and of 20 ms predict.
 #[test]
 fn units_of_40_ms_are_predicted_at_either_rate() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -73,7 +73,7 @@ fn units_of_40_ms_are_predicted_at_either_rate() {
 /// HuBERT section IV.D, PQ{0,1,2}: three sets of units at 100 Hz, each with a head.
 #[test]
 fn subspaces_of_mfcc_make_an_ensemble() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -103,7 +103,7 @@ fn subspaces_of_mfcc_make_an_ensemble() {
 
 #[test]
 fn every_front_end_is_fine_tuned_from_a_model_and_from_random_weights() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);

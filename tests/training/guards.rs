@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::finetune::{self, tones};
 use super::wav2vec2::contrastive;
-use super::{LOG_MEL, ONE_AT_A_TIME, assert_same, data, outputs, settings, split, work};
+use super::{LOG_MEL, assert_same, data, outputs, settings, split, turn, work};
 
 /// Pretraining that is broken by `peak`, with these guards.
 fn broken(peak: f64, clip: Value, guards: Value, steps: u64) -> PretrainStage {
@@ -67,7 +67,7 @@ fn killed_after(root: &Path, whole: &str, name: &str, steps: &[u64]) {
 
 #[test]
 fn healthy_trainings_are_left_alone() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -90,7 +90,7 @@ fn healthy_trainings_are_left_alone() {
 /// An absurd learning rate.
 #[test]
 fn a_training_that_diverges_stops_before_the_step_and_says_so_again() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -114,7 +114,7 @@ fn outputs_of_checkpoint(root: &Path, name: &str) -> Vec<(String, bool)> {
 /// Norms above a hundredth of the mean are all of them.
 #[test]
 fn steps_that_explode_are_skipped_or_slowed_and_continue_to_the_bit() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -151,7 +151,7 @@ fn steps_that_explode_are_skipped_or_slowed_and_continue_to_the_bit() {
 
 #[test]
 fn too_many_bad_steps_in_a_row_stop() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -166,7 +166,7 @@ fn too_many_bad_steps_in_a_row_stop() {
 /// Thresholds that no model keeps stand for a model that went wrong.
 #[test]
 fn a_dead_codebook_and_a_collapse_are_answered_at_validations() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -213,7 +213,7 @@ fn tune(root: &Path, name: &str, settings: &FinetuneStage, attempt: u32) -> Resu
 
 #[test]
 fn fine_tuning_is_guarded_step_by_step() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);

@@ -7,7 +7,7 @@ use reprise_model::{model_folder, tensors};
 use reprise_spec::stage::PretrainStage;
 use serde_json::json;
 
-use super::{ONE_AT_A_TIME, WAVE, data, settings, work};
+use super::{WAVE, data, settings, turn, work};
 
 /// Five layers at three rates of which the lowest gives one frame in four, trained on padded batches.
 fn multires(steps: u64) -> PretrainStage {
@@ -30,7 +30,7 @@ fn layers(steps: u64) -> PretrainStage {
 
 #[test]
 fn a_killed_run_of_a_hierarchy_continues_to_the_bit() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -48,7 +48,7 @@ fn a_killed_run_of_a_hierarchy_continues_to_the_bit() {
 
 #[test]
 fn tones_are_learnt_at_several_rates_and_layers() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);

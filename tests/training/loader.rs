@@ -3,11 +3,11 @@
 use reprise_model::stage::pretrain::run;
 use reprise_model::tensors;
 
-use super::{CONVOLVED, ONE_AT_A_TIME, WAVE, data, settings, work};
+use super::{CONVOLVED, WAVE, data, settings, turn, work};
 
 #[test]
 fn a_pretraining_is_equal_to_the_bit_with_any_number_of_loader_threads() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
     for (name, front_end) in [("wave", WAVE), ("convolved", CONVOLVED)] {

@@ -11,7 +11,7 @@ use reprise_spec::metrics::Log;
 use reprise_spec::stage::PretrainStage;
 
 use super::wav2vec2::contrastive;
-use super::{CONVOLVED, LOG_MEL, ONE_AT_A_TIME, assert_same, data, settings, work};
+use super::{CONVOLVED, LOG_MEL, assert_same, data, settings, turn, work};
 
 /// The same trajectory, stopped earlier.
 fn until(settings: &PretrainStage, step: u64) -> PretrainStage {
@@ -45,7 +45,7 @@ const CUTS: [u64; 6] = [1, 7, 10, 13, 20, 21];
 
 #[test]
 fn stretch_by_stretch_is_as_straight() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -69,7 +69,7 @@ fn stretch_by_stretch_is_as_straight() {
 
 #[test]
 fn the_log_of_a_longer_stage_begins_where_its_prefix_ends() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -90,7 +90,7 @@ fn the_log_of_a_longer_stage_begins_where_its_prefix_ends() {
 
 #[test]
 fn a_stage_that_was_killed_after_its_prefix_goes_on_from_its_own_checkpoint() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -111,7 +111,7 @@ fn a_stage_that_was_killed_after_its_prefix_goes_on_from_its_own_checkpoint() {
 
 #[test]
 fn a_prefix_of_no_use_costs_time_and_no_bit() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -148,7 +148,7 @@ fn a_prefix_of_no_use_costs_time_and_no_bit() {
 
 #[test]
 fn a_cool_down_branches_off_the_main_trajectory() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);

@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::wav2vec2::contrastive;
-use super::{
-    CONVOLVED, EMBEDDED, LOG_MEL, ONE_AT_A_TIME, assert_same, assert_same_tensors, data, outputs, settings, work,
-};
+use super::{CONVOLVED, EMBEDDED, LOG_MEL, assert_same, assert_same_tensors, data, outputs, settings, turn, work};
 
 fn warm(settings: &PretrainStage, steps: u64, carry: Value, trained: u64) -> PretrainStage {
     let mut words = serde_json::to_value(settings).unwrap();
@@ -47,7 +45,7 @@ fn state(root: &Path, name: &str) -> (BTreeMap<String, Tensor>, u64) {
 /// A stage of no steps gives what it starts from.
 #[test]
 fn a_warm_start_carries_what_it_says_and_draws_the_rest() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -105,7 +103,7 @@ fn a_warm_start_carries_what_it_says_and_draws_the_rest() {
 /// All that a step depends on is carried: steps and epochs are counted on, moments kept, the schedule shared.
 #[test]
 fn an_iteration_that_carries_everything_is_the_rest_of_a_longer_one() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -133,7 +131,7 @@ fn an_iteration_that_carries_everything_is_the_rest_of_a_longer_one() {
 
 #[test]
 fn a_warm_start_is_the_same_every_time_and_moments_matter() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -152,7 +150,7 @@ fn a_warm_start_is_the_same_every_time_and_moments_matter() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);

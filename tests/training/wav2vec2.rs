@@ -7,7 +7,7 @@ use reprise_model::{model_folder, tensors};
 use reprise_spec::metrics::Log;
 use reprise_spec::stage::{PretrainStage, Role};
 
-use super::{ONE_AT_A_TIME, WAVE, data, settings, work};
+use super::{WAVE, data, settings, turn, work};
 
 pub fn contrastive(steps: u64) -> PretrainStage {
     let mut settings = settings(WAVE, steps);
@@ -28,7 +28,7 @@ fn alone(root: &std::path::Path, name: &str, settings: &PretrainStage, attempt: 
 
 #[test]
 fn a_killed_contrastive_run_continues_to_the_bit() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -52,7 +52,7 @@ fn a_killed_contrastive_run_continues_to_the_bit() {
 
 #[test]
 fn targets_are_told_from_distractors() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     data(root);
@@ -62,7 +62,15 @@ fn targets_are_told_from_distractors() {
     work.report.flush().unwrap();
     let value = |name: &str| scores.iter().find(|score| score.name == name).unwrap().value;
     let names: Vec<&str> = scores.iter().map(|score| score.name.as_str()).collect();
-    let expected = ["validation-loss", "masked-accuracy", "blind-guess", "code-perplexity", "codes-used", "trained"];
+    let expected = [
+        "validation-loss",
+        "masked-accuracy",
+        "blind-guess",
+        "code-perplexity",
+        "codes-used",
+        "trained",
+        "audio-seconds",
+    ];
     assert_eq!(names, expected);
     assert!(value("masked-accuracy") > value("blind-guess") && value("trained") == 1.0, "{scores:?}");
     let log = Log::decode(&fs::read(root.join("run/metrics.log")).unwrap());

@@ -90,14 +90,15 @@ pub enum StepResponse {
     Stop,
     /// The step moves nothing.
     SkipStep,
-    /// The step moves nothing, and the learning rate is this many times what it was for the rest of the stage.
+    /// The step moves nothing, and from then on the learning rate is this many times what it was.
     LowerRate(Factor),
 }
 
 /// Units that are predicted at the masked frames of a validation, or entries of a quantiser's codebooks that they have, in effect: e to the
 /// entropy of their shares, from 1 (always the same) to as many as there are; the mean over codebooks.
 ///
-/// wav2vec 2.0 (arXiv:2006.11477) watches the same number of a quantiser and has a loss against its fall; no threshold is published.
+/// wav2vec 2.0 (arXiv:2006.11477) watches the same number of a quantiser and has a loss against its fall; no threshold is
+/// published. The default warns only: a small model that has learnt nothing yet predicts one unit, and its accuracy says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeadCodebook {
@@ -142,7 +143,7 @@ impl Default for Collapse {
 pub enum StateResponse {
     /// The stage fails with a diagnosis; the newest checkpoint from before the first bad validation is kept.
     Stop,
-    /// The learning rate is this many times what it was for the rest of the stage.
+    /// From then on the learning rate is this many times what it was.
     LowerRate(Factor),
     /// It is said and counted.
     Warn,
