@@ -117,7 +117,7 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
             seed,
             corpus,
             store: &store,
-            provenance: Provenance { build: "test".into(), experiment: None },
+            provenance: Provenance { build: "test".into(), ..Provenance::default() },
             machine: Machine {
                 trainer: self.path("trainer"),
                 device: Device::Cpu,
