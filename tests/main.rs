@@ -14,6 +14,7 @@ mod extract;
 mod golden_stages;
 mod hostile_data;
 mod killed;
+mod provenance;
 mod rerun;
 mod screens;
 mod unit_labels;

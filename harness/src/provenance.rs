@@ -1,9 +1,20 @@
 //! What a result was made with, recorded beside it and never part of a key.
+//!
+//! A run records it of its latest attempt, what the trainer works with excepted, which is in the run's environment. The patch of uncommitted
+//! changes is a file of its own beside the record. Secrets are never recorded: see [`secrets`] for what counts as one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use git2::{Repository, StatusOptions};
 use serde::{Deserialize, Serialize};
+
+pub mod changes;
+pub mod host;
+pub mod secrets;
+
+pub use changes::Changes;
+pub use host::Host;
 
 /// The build of this program: set by the build, else its version.
 pub const BUILD: &str = match option_env!("REPRISE_BUILD_ID") {
@@ -11,14 +22,26 @@ pub const BUILD: &str = match option_env!("REPRISE_BUILD_ID") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// Where an experiment and the program that runs it come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where an experiment and the program that runs it come from, and what it is run on. Programs before this one recorded less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Provenance {
     /// The build of `reprise`.
     pub build: String,
     /// The state of the repository that holds the experiment file; absent outside one.
     pub experiment: Option<GitState>,
+    /// What that repository has changed since its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
+    /// The command line, without secrets.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Variables that may change what is computed or where it is found; see [`host::allowed`].
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// The machine.
+    #[serde(default)]
+    pub host: Option<Host>,
 }
 
 /// The state of a git repository.
@@ -34,18 +57,24 @@ pub struct GitState {
 }
 
 impl Provenance {
-    /// For an experiment file, or a folder of them.
+    /// For an experiment file, or a folder of them, and this process.
     pub fn of(experiment: &Path) -> Self {
-        Self { build: BUILD.into(), experiment: GitState::of(experiment) }
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        Self {
+            build: BUILD.into(),
+            experiment: GitState::of(experiment),
+            changes: Changes::of(experiment),
+            command: secrets::redacted_command(arguments),
+            variables: host::allowed(std::env::vars_os()),
+            host: Some(Host::current()),
+        }
     }
 }
 
 impl GitState {
     /// The repository that holds a file or folder; `None` outside one, and when it can't be read.
     pub fn of(path: &Path) -> Option<Self> {
-        let path = path.canonicalize().ok()?;
-        let folder = if path.is_dir() { &path } else { path.parent()? };
-        let repository = Repository::discover(folder).ok()?;
+        let repository = repository(path)?;
         let head = repository.head().ok();
         let commit = head.as_ref().and_then(|head| head.peel_to_commit().ok()).map(|commit| commit.id().to_string());
         let branch = head.as_ref().filter(|head| head.is_branch()).and_then(|head| head.shorthand().map(String::from));
@@ -56,27 +85,12 @@ impl GitState {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_changed_file_makes_a_repository_dirty() {
-        let temp = tempfile::tempdir().unwrap();
-        let repository = Repository::init(temp.path()).unwrap();
-        let state = GitState::of(temp.path()).unwrap();
-        assert_eq!((state.commit, state.dirty), (None, false));
-        std::fs::write(temp.path().join("a"), "a").unwrap();
-        let mut index = repository.index().unwrap();
-        index.add_path(Path::new("a")).unwrap();
-        index.write().unwrap();
-        let tree = repository.find_tree(index.write_tree().unwrap()).unwrap();
-        let author = git2::Signature::new("A", "a@example.org", &git2::Time::new(0, 0)).unwrap();
-        let commit = repository.commit(Some("HEAD"), &author, &author, "first", &tree, &[]).unwrap();
-        let state = GitState::of(temp.path()).unwrap();
-        assert_eq!((state.commit, state.dirty), (Some(commit.to_string()), false));
-        assert!(state.branch.is_some());
-        std::fs::write(temp.path().join("a"), "b").unwrap();
-        assert!(GitState::of(&temp.path().join("a")).unwrap().dirty);
-    }
+/// The repository that holds a file or folder.
+fn repository(path: &Path) -> Option<Repository> {
+    let path = path.canonicalize().ok()?;
+    let folder = if path.is_dir() { &path } else { path.parent()? };
+    Repository::discover(folder).ok()
 }
+
+#[cfg(test)]
+mod tests;

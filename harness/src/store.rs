@@ -4,7 +4,7 @@
 //! stages/<key>/guard              taken for a moment by whoever changes the lease below
 //! stages/<key>/work/              one attempt at a time: lease, request.json, checkpoints/, out/, metrics.log, log.txt
 //! stages/<key>/<digest12>/        a whole output: manifest.json, out/, metrics.log, log.txt, request.json
-//! runs/<id>/                      run.json, recipe.json, experiment.yaml, spec.canon
+//! runs/<id>/                      run.json, recipe.json, experiment.yaml, spec.canon, changes.patch
 //! reruns/<id>/<number>/           a run executed again: a store of its own, and verdict.json
 //! ```
 //!

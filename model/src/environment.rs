@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hint::black_box;
 use std::path::PathBuf;
 
 use reprise_spec::contract::Device;
+
+use crate::shim;
 
 /// Variables by which libtorch and its maths libraries choose other kernels, thread counts or orders of summation.
 const SWITCHES: [&str; 15] = [
@@ -41,6 +44,10 @@ pub fn of(device: Device) -> BTreeMap<String, String> {
     fact("openmp", tch::utils::has_openmp().to_string());
     fact("mkl", tch::utils::has_mkl().to_string());
     fact("onednn", tch::utils::has_mkldnn().to_string());
+    for (name, on) in shim::switches().into_iter().flatten() {
+        fact(name, on.to_string());
+    }
+    fact("flush-denormal", flushes_denormal().to_string());
     for name in SWITCHES {
         fact(&format!("env-{name}"), std::env::var(name).unwrap_or_else(|_| "unset".into()));
     }
@@ -58,6 +65,11 @@ pub fn of(device: Device) -> BTreeMap<String, String> {
         }
     };
     facts
+}
+
+/// Whether this thread takes numbers below the smallest normal one for zero.
+fn flushes_denormal() -> bool {
+    black_box(f32::MIN_POSITIVE) / black_box(2.0) == 0.0
 }
 
 /// The folder of the libtorch that is loaded, and the version that it states.
@@ -134,5 +146,14 @@ mod tests {
         assert!(facts["libtorch-version"].starts_with(xtask::libtorch::VERSION), "{facts:?}");
         assert_ne!(facts["cpu-model"], "");
         assert_eq!(facts["threads"], tch::get_num_threads().to_string());
+    }
+
+    #[test]
+    fn the_facts_say_which_switches_are_on() {
+        // In a thread of its own: flushing belongs to the thread.
+        let facts = std::thread::spawn(|| shim::set_flush_denormal(true).map(|done| (done, of(Device::Cpu))));
+        let (done, facts) = facts.join().unwrap().unwrap();
+        assert_eq!(facts["flush-denormal"], done.to_string());
+        assert!(facts.contains_key("deterministic-algorithms") && facts.contains_key("tf32-cudnn"), "{facts:?}");
     }
 }

@@ -59,6 +59,17 @@ char *reprise_deterministic(bool on) {
     });
 }
 
+char *reprise_switches(bool *values) {
+    return guarded([&] {
+        const auto &context = at::globalContext();
+        values[0] = context.deterministicAlgorithms();
+        values[1] = context.deterministicCuDNN();
+        values[2] = context.benchmarkCuDNN();
+        values[3] = context.allowTF32CuBLAS();
+        values[4] = context.allowTF32CuDNN();
+    });
+}
+
 char *reprise_flush_denormal(bool on, bool *done) {
     return guarded([&] { *done = at::globalContext().setFlushDenormal(on); });
 }

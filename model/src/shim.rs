@@ -9,6 +9,7 @@ use crate::failure::StageError;
 unsafe extern "C" {
     fn reprise_load_cuda() -> *mut c_char;
     fn reprise_deterministic(on: bool) -> *mut c_char;
+    fn reprise_switches(values: *mut bool) -> *mut c_char;
     fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
     fn reprise_adamw(
         parameters: *const *mut c_void,
@@ -63,6 +64,15 @@ pub fn load_cuda(index: u32) -> Result<(), StageError> {
 pub fn set_deterministic(on: bool) -> Result<(), StageError> {
     // SAFETY: takes no pointers.
     checked(unsafe { reprise_deterministic(on) })
+}
+
+/// The switches of libtorch that decide which algorithms compute, and whether each is on.
+pub fn switches() -> Result<[(&'static str, bool); 5], StageError> {
+    let mut values = [false; 5];
+    // SAFETY: the function writes five values.
+    checked(unsafe { reprise_switches(values.as_mut_ptr()) })?;
+    let names = ["deterministic-algorithms", "cudnn-deterministic", "cudnn-benchmark", "tf32-matmul", "tf32-cudnn"];
+    Ok(std::array::from_fn(|index| (names[index], values[index])))
 }
 
 /// Treats numbers below the smallest normal one as zero, which some CPUs need for speed; false where the CPU can't. Holds for the calling

@@ -3,6 +3,8 @@ use serde_json::json;
 
 use super::{Places, load, print, progress};
 use crate::exit::{Exit, Failure};
+use crate::provenance::changes::LeftOut;
+use crate::provenance::{Changes, GitState, Host, Provenance};
 use crate::results::{Cost, Results, find};
 use crate::store::{RunRecord, StageState, Store};
 
@@ -54,7 +56,45 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         let rows = record.environment.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
         print::line(print::table(&["made with", ""], &[], rows));
     }
+    print::line("");
+    print::line(print::table(&["made by", ""], &[], origin(&record, &store)));
     Ok(Exit::Fine)
+}
+
+/// Where the experiment and the program came from, and what they ran on; what an older program didn't record is left out.
+fn origin(record: &RunRecord, store: &Store) -> Vec<Vec<String>> {
+    let Provenance { build, experiment, changes, command, variables, host } = &record.provenance;
+    let mut rows = vec![vec!["build".into(), build.clone()]];
+    let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
+    if !command.is_empty() {
+        row("command", command.join(" "));
+    }
+    if let Some(GitState { commit, branch, dirty }) = experiment {
+        row("commit", commit.clone().unwrap_or_else(|| "none yet".into()));
+        row("branch", branch.clone().unwrap_or_else(|| "none".into()));
+        row("uncommitted changes", if *dirty { "yes" } else { "no" }.into());
+    }
+    if let Some(Changes { files, bytes, left_out, not_looked_at, .. }) = changes {
+        let (file, noun) = (store.changes(&record.id), if *files == 1 { "file" } else { "files" });
+        if *files > 0 {
+            row("patch", format!("{} ({files} {noun}, {})", file.display(), print::bytes(*bytes)));
+        }
+        for LeftOut { path, because } in left_out {
+            row("not in the patch", format!("{path} ({})", print::word(because)));
+        }
+        if *not_looked_at > 0 {
+            row("not in the patch", format!("{not_looked_at} further files"));
+        }
+    }
+    if let Some(Host { system, kernel, cpu, cpu_features, cores, memory }) = host {
+        row("system", format!("{system}, {kernel}"));
+        row("processor", format!("{cpu}, {cores} cores: {}", cpu_features.join(" ")));
+        row("memory", memory.map_or_else(|| "unknown".into(), print::bytes));
+    }
+    for (name, value) in variables {
+        row(name, value.clone());
+    }
+    rows
 }
 
 fn stages(record: &RunRecord, store: &Store) -> String {

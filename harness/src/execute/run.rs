@@ -75,6 +75,7 @@ impl<'a> ActiveRun<'a> {
         record.attempts.push(attempt(job.machine.means()));
         record.provenance = job.provenance.clone();
         record.error = None;
+        job.store.write_changes(&record)?;
         let run = Self { store: job.store, record, environments: BTreeMap::new(), _lock: lock };
         run.write()?;
         Ok(Some(run))

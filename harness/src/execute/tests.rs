@@ -123,7 +123,7 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
             run: RunOf { variant: 0, seed },
             corpus,
             store: &store,
-            provenance: Provenance { build: "test".into(), experiment: None },
+            provenance: Provenance { build: "test".into(), ..Provenance::default() },
             machine: Machine {
                 trainer: self.path("trainer"),
                 device: Device::Cpu,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use reprise_spec::contract::Device;
@@ -24,6 +24,9 @@ const TEXT: &str = "experiment.yaml";
 
 /// The canonical bytes of the experiment, in the folder of a run.
 const CANONICAL: &str = "spec.canon";
+
+/// The uncommitted changes of the repository that holds the experiment, in the folder of a run.
+const CHANGES: &str = "changes.patch";
 
 /// History of the format: 1, the first.
 pub const FORMAT: u64 = 1;
@@ -283,6 +286,7 @@ impl Store {
                 files::write(&unfinished.join(TEXT), experiment.as_bytes())?;
                 files::write(&unfinished.join(CANONICAL), canonical)?;
                 files::write_json(&unfinished.join(recipe::FILE), recipe)?;
+                write_changes(&unfinished, &record)?;
                 files::write_json(&unfinished.join(FILE), &record)?;
                 fs::rename(&unfinished, &folder).map_err(|error| StoreError::io("rename to", &folder, error))?;
                 files::sync(&self.root.join("runs"))?;
@@ -343,9 +347,30 @@ impl Store {
         fs::read_to_string(&path).map_err(|error| StoreError::Io { verb: "read", path, error })
     }
 
+    /// Writes the patch of uncommitted changes that goes with a run's record, in place of one that an earlier attempt went with.
+    pub(crate) fn write_changes(&self, record: &RunRecord) -> Result<(), StoreError> {
+        write_changes(&self.run_folder(&record.id), record)
+    }
+
+    /// The file with the patch of uncommitted changes that a run's record tells of.
+    pub fn changes(&self, id: &RunId) -> PathBuf {
+        self.run_folder(id).join(CHANGES)
+    }
+
     /// Writes a run's record in place of what it was.
     pub(crate) fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
         files::write_json(&self.run_folder(&record.id).join(FILE), record)
+    }
+}
+
+fn write_changes(folder: &Path, record: &RunRecord) -> Result<(), StoreError> {
+    let path = folder.join(CHANGES);
+    match &record.provenance.changes {
+        Some(changes) if !changes.patch.is_empty() => files::write(&path, &changes.patch),
+        _ => match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", &path, error)),
+            _ => Ok(()),
+        },
     }
 }
 

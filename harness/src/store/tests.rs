@@ -25,7 +25,7 @@ fn record(id: &RunId) -> RunRecord {
             ended: None,
         }],
         environment: Default::default(),
-        provenance: Provenance { build: "test".into(), experiment: None },
+        provenance: Provenance { build: "test".into(), ..Provenance::default() },
         error: None,
     }
 }
