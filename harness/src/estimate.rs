@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use reprise_spec::arithmetic::{
-    FEATURE_STRIDE, SAMPLE_RATE, Work, extraction_flops, recogniser_bytes, saved_bytes,
-};
+use reprise_spec::arithmetic::{FEATURE_STRIDE, SAMPLE_RATE, Work, extraction_flops, recogniser_bytes, saved_bytes};
 use reprise_spec::network::{FeatureKind, Network};
 use reprise_spec::stage::{ProbeStage, Role, Stage, UnitSource, UnitsStage};
 use serde::Serialize;
@@ -87,7 +85,8 @@ impl Estimating<'_> {
             Stage::Decode(_) => {
                 let network = self.input(&Role::Finetuned).and_then(|node| network(&self.plan.nodes[node]));
                 let audio_seconds = self.audio(is_corpus);
-                let whole = |network: &Network, seconds| extraction_flops(network, network.encoder.layers.get(), seconds);
+                let whole =
+                    |network: &Network, seconds| extraction_flops(network, network.encoder.layers.get(), seconds);
                 let flops = network.zip(audio_seconds).map(|(network, seconds)| whole(network, seconds));
                 Estimate { audio_seconds, flops, ..nothing }
             }

@@ -148,9 +148,7 @@ impl Plan {
 
     /// The stages of one run with their indices and what they are in it, inputs before their readers, in the order that the run alone has.
     pub fn run(&self, run: RunOf) -> Vec<(usize, &Node, &Need)> {
-        let need = |(index, node): (usize, &'_ Node)| {
-            Some((index, node.runs.iter().position(|need| need.run == run)?))
-        };
+        let need = |(index, node): (usize, &'_ Node)| Some((index, node.runs.iter().position(|need| need.run == run)?));
         let needs = self.nodes.iter().enumerate().filter_map(need);
         let mut stages: Vec<_> =
             needs.map(|(index, at)| (index, &self.nodes[index], &self.nodes[index].runs[at])).collect();
@@ -164,7 +162,9 @@ pub fn needed(experiment: &Experiment) -> Needed {
     let mut needed = Needed::default();
     for Variant { setting, .. } in &experiment.variants {
         let Ok(plan) = Plan::of(setting, 0, &Contents::default()) else { continue };
-        needed.splits.extend(plan.nodes.into_iter().flat_map(|node| node.inputs).filter_map(|edge| files_of(edge.role)));
+        needed
+            .splits
+            .extend(plan.nodes.into_iter().flat_map(|node| node.inputs).filter_map(|edge| files_of(edge.role)));
         needed.checkpoints.extend(setting.checkpoints().cloned());
     }
     needed

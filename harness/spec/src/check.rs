@@ -45,7 +45,8 @@ pub fn variants(variants: &[Variant], tree: &Node) -> Vec<Problem> {
         let lists = |variant: &Variant| variant.setting.corpus.lists.get(split).cloned();
         let mut named = variants.iter().filter_map(lists);
         if named.next().is_some_and(|first| named.any(|other| other != first)) {
-            let problem = Problem::new(tree.locate(&path("corpus.lists")), format!("the variants list `{split}` differently"));
+            let problem =
+                Problem::new(tree.locate(&path("corpus.lists")), format!("the variants list `{split}` differently"));
             problems.push(problem.help("one experiment has one corpus: use one list a split"));
             break;
         }

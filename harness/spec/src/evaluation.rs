@@ -151,7 +151,8 @@ mod tests {
     fn points_lie_on_the_grid_at_the_ends_and_where_they_are_asked_for() {
         let iteration = |steps: u64, horizon: &str| {
             let targets = json!({ "mfcc": { "clusters": 10 } });
-            serde_json::from_value(json!({ "targets": targets, "steps": steps, "schedule": { "horizon": horizon } })).unwrap()
+            serde_json::from_value(json!({ "targets": targets, "steps": steps, "schedule": { "horizon": horizon } }))
+                .unwrap()
         };
         let iterations: Vec<Iteration> = vec![iteration(250, "iteration"), iteration(400, "whole")];
         let points = |evaluation: serde_json::Value| -> Vec<String> {
@@ -168,7 +169,10 @@ mod tests {
         assert_eq!(points(json!({ "iteration-ends": true })), ["250: 1/250 end annealed", "650: 2/400 end annealed"]);
         let grid = ["160: 1/160", "320: 2/70", "480: 2/230", "640: 2/390", "650: 2/400 end annealed"];
         assert_eq!(points(json!({ "every": 160 })), grid);
-        assert_eq!(points(json!({ "at": [250, 1000, 0, 1] })), ["1: 1/1", "250: 1/250 end annealed", "650: 2/400 end annealed"]);
+        assert_eq!(
+            points(json!({ "at": [250, 1000, 0, 1] })),
+            ["1: 1/1", "250: 1/250 end annealed", "650: 2/400 end annealed"]
+        );
         let evaluation = Evaluation { every: Some(count(10)), ..Evaluation::default() };
         assert_eq!(evaluation.points(&[]), []);
     }

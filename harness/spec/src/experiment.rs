@@ -121,7 +121,18 @@ impl Written {
     fn setting(&self, iterations: Vec<Iteration>) -> Setting {
         let Self { version, corpus, model, pretraining, clustering, evaluation, finetuning, decoding, probing, .. } =
             self.clone();
-        Setting { version, corpus, model, pretraining, clustering, iterations, evaluation, finetuning, decoding, probing }
+        Setting {
+            version,
+            corpus,
+            model,
+            pretraining,
+            clustering,
+            iterations,
+            evaluation,
+            finetuning,
+            decoding,
+            probing,
+        }
     }
 }
 

@@ -59,7 +59,8 @@ pub(crate) fn take(tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<Overlay>
     };
     let combinations: usize = axes.iter().map(|axis| axis.choices.len()).fold(1, usize::saturating_mul);
     if combinations.saturating_add(included.len()) > MOST_VARIANTS {
-        let message = format!("the matrix has {combinations} combinations; an experiment has at most {MOST_VARIANTS} variants");
+        let message =
+            format!("the matrix has {combinations} combinations; an experiment has at most {MOST_VARIANTS} variants");
         problems.push(Problem::new(matrix.key_at.clone(), message).help("split the experiment"));
     }
     if problems.len() > before {
@@ -118,7 +119,8 @@ fn axis(entry: &Entry, problems: &mut Vec<Problem>) -> Axis {
     let axis = Axis { name: entry.key.clone(), at: entry.key_at.clone(), choices };
     if axis.choices.is_empty() {
         let problem = Problem::new(axis.at.clone(), format!("the axis `{}` has no values", axis.name));
-        problems.push(problem.help("list the values of a setting, or name variants: `axes: { NAME: { VARIANT: { … } } }`"));
+        problems
+            .push(problem.help("list the values of a setting, or name variants: `axes: { NAME: { VARIANT: { … } } }`"));
     }
     axis
 }
@@ -204,7 +206,8 @@ fn exclusions(node: &Node, axes: &[Axis], problems: &mut Vec<Problem>) -> Vec<Ve
             }
         }
         if combination.is_empty() {
-            problems.push(Problem::new(item.at.clone(), "this combination would exclude everything").help("name an axis"));
+            problems
+                .push(Problem::new(item.at.clone(), "this combination would exclude everything").help("name an axis"));
         }
         excluded.push(combination);
     }

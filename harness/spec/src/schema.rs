@@ -162,11 +162,13 @@ mod tests {
 
     fn places_of_one_of(place: &Place, path: &str, found: &mut Vec<String>) {
         match place {
-            Place::Record { words, .. } => words.keys().filter(|word| !["extends", "matrix"].contains(&word.as_str())).for_each(|word| {
-                if let Some(below) = place.key(word) {
-                    places_of_one_of(&below, &format!("{path}.{word}"), found);
-                }
-            }),
+            Place::Record { words, .. } => {
+                words.keys().filter(|word| !["extends", "matrix"].contains(&word.as_str())).for_each(|word| {
+                    if let Some(below) = place.key(word) {
+                        places_of_one_of(&below, &format!("{path}.{word}"), found);
+                    }
+                })
+            }
             Place::Dictionary(values) => places_of_one_of(&Place::of(values), &format!("{path}.*"), found),
             Place::List(items) => places_of_one_of(&Place::of(items), &format!("{path}[]"), found),
             Place::OneOf(named) => {

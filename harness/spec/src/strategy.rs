@@ -14,9 +14,7 @@ mod targets;
 
 pub use clustering::{Algorithm, Clustering, Lloyd, MiniBatch};
 pub use expand::Expanded;
-pub use iteration::{
-    CarriedHead, CarriedOptimiser, CarriedWeights, Carry, Horizon, Iteration, IterationSchedule,
-};
+pub use iteration::{CarriedHead, CarriedOptimiser, CarriedWeights, Carry, Horizon, Iteration, IterationSchedule};
 pub use targets::{
     FeatureTargets, GumbelTemperature, LayerTargets, Origin, Quantiser, SubspaceTargets, Targets, UnitTargets,
 };

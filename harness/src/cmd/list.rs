@@ -44,9 +44,15 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
                     record.variant.short(),
                 ]
             }
-            Err(damage) => vec![run.id.clone(), format!("({damage})"), String::new(), String::new(), print::word(&run.seen())],
+            Err(damage) => {
+                vec![run.id.clone(), format!("({damage})"), String::new(), String::new(), print::word(&run.seen())]
+            }
         })
         .collect();
-    print::line(print::table(&["run", "experiment", "variant", "seed", "status", "stages", "took", "identity"], &[3, 5, 6], rows));
+    print::line(print::table(
+        &["run", "experiment", "variant", "seed", "status", "stages", "took", "identity"],
+        &[3, 5, 6],
+        rows,
+    ));
     Ok(Exit::Fine)
 }

@@ -90,9 +90,9 @@ pub fn survey_in(
     let mut hasher = Hasher::new(hashing::cache_folder(), verify, progress);
     let folder = path.parent().unwrap_or(Path::new(""));
     let needed = plan::needed(experiment);
-    let corpus = experiment.corpus().ok_or_else(|| {
-        Failure::user("the experiment has no variant", "give its `matrix` an axis")
-    })?;
+    let corpus = experiment
+        .corpus()
+        .ok_or_else(|| Failure::user("the experiment has no variant", "give its `matrix` an axis"))?;
     Ok(CorpusFiles::survey(&corpus, &needed, folder, roots, &mut hasher)?)
 }
 

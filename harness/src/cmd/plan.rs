@@ -87,7 +87,11 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     print::line(format!("\n{}", strategies::shown(&experiment)));
     print::line(format!("\n{}", stages::shown(&experiment, &plan, &outlooks)));
     let runs = experiment.variants.len() * experiment.seeds.len();
-    print::line(format!("{} stages for {runs} {}, {executed} to execute", plan.nodes.len(), if runs == 1 { "run" } else { "runs" }));
+    print::line(format!(
+        "{} stages for {runs} {}, {executed} to execute",
+        plan.nodes.len(),
+        if runs == 1 { "run" } else { "runs" }
+    ));
     print::line(format!("\n{}", costs.shown()));
     if let Err(missing) = files.complete() {
         eprintln!("{missing}");

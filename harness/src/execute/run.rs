@@ -33,7 +33,10 @@ impl<'a> ActiveRun<'a> {
         }
         let same = |record: &RunRecord| {
             let keys = |stages: &[StageRecord]| stages.iter().map(|stage| stage.key).collect::<Vec<_>>();
-            record.spec == job.identity.spec && record.variant == job.identity.variant && record.seed == job.run.seed && keys(&record.stages) == keys(&stages)
+            record.spec == job.identity.spec
+                && record.variant == job.identity.variant
+                && record.seed == job.run.seed
+                && keys(&record.stages) == keys(&stages)
         };
         let ended = |seen| matches!(seen, Seen::Failed | Seen::Interrupted | Seen::Lost);
         let runs = job.store.runs()?;

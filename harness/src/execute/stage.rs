@@ -98,7 +98,11 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
         stage: ready.stage.clone(),
         seed: ready.node.seed,
         inputs,
-        prefix: ready.inputs.prefix.as_ref().map(|(of, path)| Prefix { key: of.key, digest: of.digest, path: absolute(path) }),
+        prefix: ready.inputs.prefix.as_ref().map(|(of, path)| Prefix {
+            key: of.key,
+            digest: of.digest,
+            path: absolute(path),
+        }),
         data: data_source(job, ready.stage, &work)?,
         work: work.clone(),
         device: job.machine.device,

@@ -94,7 +94,8 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
         let needed = plan::needed(&experiment);
         let mut quiet = |_| {};
         let mut hasher = Hasher::new(None, false, &mut quiet);
-        let corpus = CorpusFiles::survey(&experiment.corpus().unwrap(), &needed, self.temp.path(), &roots, &mut hasher)?;
+        let corpus =
+            CorpusFiles::survey(&experiment.corpus().unwrap(), &needed, self.temp.path(), &roots, &mut hasher)?;
         Ok((Plan::new(&experiment, &corpus.contents()).unwrap(), corpus))
     }
 

@@ -4,8 +4,8 @@ use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::experiment::Setting;
 use reprise_spec::network::{FeatureKind, FrontEnd};
 use reprise_spec::stage::{
-    CheckpointStage, CorpusPart, CorpusStage, DecodeStage, FeaturesStage, FinetuneStage, PretrainStage, PretrainTargets,
-    ProbeStage, Role, Span, Stage, Start, UnitSource, UnitsStage,
+    CheckpointStage, CorpusPart, CorpusStage, DecodeStage, FeaturesStage, FinetuneStage, PretrainStage,
+    PretrainTargets, ProbeStage, Role, Span, Stage, Start, UnitSource, UnitsStage,
 };
 use reprise_spec::strategy::{CarriedWeights, Horizon, Iteration, Origin, Targets, UnitTargets};
 use reprise_spec::training::Pretraining;
@@ -360,9 +360,8 @@ impl<'a> Expansion<'a> {
         let Told { name, point, continues } = told;
         let nodes = &mut self.plan.nodes;
         // Equal stages are one, whatever they are to their runs; unknown ones are told apart by their names.
-        let same = |n: &Node| {
-            n.stage == stage && n.inputs == inputs && n.seed == seed && (stage.is_some() || n.name == name)
-        };
+        let same =
+            |n: &Node| n.stage == stage && n.inputs == inputs && n.seed == seed && (stage.is_some() || n.name == name);
         let index = nodes.iter().position(same).unwrap_or_else(|| {
             let read: Option<Vec<_>> =
                 inputs.iter().map(|edge| nodes[edge.node].key.map(|key| (edge.role.clone(), key))).collect();

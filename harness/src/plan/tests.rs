@@ -40,7 +40,11 @@ fn contents(experiment: &Experiment) -> Contents {
             .into_iter()
             .map(|what| (what.clone(), digest(format!("{} {:?}", what.0, what.1))))
             .collect(),
-        checkpoints: needed.checkpoints.into_iter().map(|name: Name| (name.clone(), digest(name.to_string()))).collect(),
+        checkpoints: needed
+            .checkpoints
+            .into_iter()
+            .map(|name: Name| (name.clone(), digest(name.to_string())))
+            .collect(),
     }
 }
 
@@ -346,7 +350,13 @@ fn strategies_share_what_is_equal_and_nothing_else() {
     assert_eq!(count("finetune"), 4 + 1);
     let warm = plan.nodes.iter().find(|node| node.name == "pretrain iteration 3").unwrap();
     let Some(Stage::Pretrain(stage)) = &warm.stage else { panic!("{warm:?}") };
-    assert_eq!(stage.start, reprise_spec::stage::Start::Warm { carry: experiment.variants[5].setting.iterations[2].carry.clone(), trained: 200 });
+    assert_eq!(
+        stage.start,
+        reprise_spec::stage::Start::Warm {
+            carry: experiment.variants[5].setting.iterations[2].carry.clone(),
+            trained: 200
+        }
+    );
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Manifest {
     /// Whether the output serves a run that has chosen these inputs: it read the same, and didn't go on from another output of the stage that
     /// the run chose for its `prefix`.
     pub fn serves(&self, inputs: &[ManifestInput], prefix: Option<Continued>) -> bool {
-        let forked = |continued: Continued| prefix.is_some_and(|p| p.key == continued.key && p.digest != continued.digest);
+        let forked =
+            |continued: Continued| prefix.is_some_and(|p| p.key == continued.key && p.digest != continued.digest);
         self.inputs == inputs && !self.continued.is_some_and(forked)
     }
 

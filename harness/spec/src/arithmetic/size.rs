@@ -1,7 +1,8 @@
 //! How many numbers of a network are trained.
 
 use crate::network::{
-    FrontEnd, FrontEndNorm, Hierarchy, LayerNormPlacement, LinearProjection, LogMelFrontEnd, Network, SamplingForm, Subsampling,
+    FrontEnd, FrontEndNorm, Hierarchy, LayerNormPlacement, LinearProjection, LogMelFrontEnd, Network, SamplingForm,
+    Subsampling,
 };
 use crate::strategy::Quantiser;
 use crate::training::{CosineHead, Head, PredictAt, ResolutionTargets};

@@ -140,7 +140,8 @@ mod tests {
     /// 77.58 G; head 781 · 325,120 = 0.25 G. A step is 179.2 such rows, forward and twice that backward.
     #[test]
     fn a_step_of_base_is_what_a_hand_adds_up_to() {
-        let products: [u64; 5] = [38_345_255_936, 307_101_696, 3_685_220_352, 77_576_767_488, 781 * (768 * 256 + 256 + 500 * 256)];
+        let products: [u64; 5] =
+            [38_345_255_936, 307_101_696, 3_685_220_352, 77_576_767_488, 781 * (768 * 256 + 256 + 500 * 256)];
         let forward = 2 * products.iter().sum::<u64>();
         let work = Work::of_pretraining(&base(), 0);
         assert_eq!(work.steps, 100_000);
@@ -186,7 +187,8 @@ mod tests {
         let output = 2.0 * 781.0 * 29.0 * 769.0;
         let by_hand = 102.4 * (30.0 * front_end + (10.0 + 20.0 * 3.0) * trunk + 30.0 * 3.0 * output);
         assert!((work.flops / by_hand - 1.0).abs() < 1e-9, "{} {by_hand}", work.flops);
-        let frozen = FinetuneStage { finetuning: Finetuning { freeze_steps: steps(30), ..stage.finetuning.clone() }, ..stage };
+        let frozen =
+            FinetuneStage { finetuning: Finetuning { freeze_steps: steps(30), ..stage.finetuning.clone() }, ..stage };
         let by_hand = 102.4 * 30.0 * (front_end + trunk + 3.0 * output);
         assert!((Work::of_finetuning(&frozen).flops / by_hand - 1.0).abs() < 1e-9);
     }
@@ -201,7 +203,12 @@ mod tests {
         let own = (512 * 640 + 640) + 320 * 2 * 128 + (256 * 256 + 256) + (768 * 256 + 256);
         let wav2vec = PretrainStage { targets: quantiser, ..base() };
         let expected = 94_371_712 + own;
-        assert_eq!(saved_bytes(&wav2vec), 12 * expected, "{}", quantiser_parameters(&Network::default(), &Quantiser::default(), 256));
+        assert_eq!(
+            saved_bytes(&wav2vec),
+            12 * expected,
+            "{}",
+            quantiser_parameters(&Network::default(), &Quantiser::default(), 256)
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Rules<'_> {
             && total <= before
         {
             let (at, every_at) = (strategy.setting_at(0, "steps"), strategy.setting_at(0, "every"));
-            let message = format!("{total} steps leave none for the last of {count} iterations: the others take {before}");
+            let message =
+                format!("{total} steps leave none for the last of {count} iterations: the others take {before}");
             self.broken(&at, &[&every_at], message, "raise `steps`, shorten `every`, or list fewer iterations");
         }
         true
@@ -113,10 +114,8 @@ impl Rules<'_> {
     fn start(&mut self, strategy: &Strategy, index: usize, before: &Iteration, iteration: &Iteration) {
         let carry = &iteration.carry;
         let at = |setting: &str| strategy.setting_at(index, &format!("carry.{setting}"));
-        let kept = [
-            (carry.optimiser == CarriedOptimiser::Keep, "optimiser"),
-            (carry.head == CarriedHead::Keep, "head"),
-        ];
+        let kept =
+            [(carry.optimiser == CarriedOptimiser::Keep, "optimiser"), (carry.head == CarriedHead::Keep, "head")];
         if carry.weights == CarriedWeights::None {
             for (_, what) in kept.into_iter().filter(|(keeps, _)| *keeps) {
                 let message = format!("the {what} can't be kept: no weights are carried over");
@@ -136,7 +135,12 @@ impl Rules<'_> {
                     self.broken(&here, &["model.encoder.layers"], message, format!("use 0 to {}", highest.get()));
                 }
                 if layers[..place].contains(layer) {
-                    self.broken(&here, &[], format!("the layer {} is listed twice", layer.get()), "keep one of the two");
+                    self.broken(
+                        &here,
+                        &[],
+                        format!("the layer {} is listed twice", layer.get()),
+                        "keep one of the two",
+                    );
                 }
             }
         }
@@ -147,8 +151,16 @@ impl Rules<'_> {
             (before, now) => !quantises(before) && !quantises(now) && clusters(before) == clusters(now),
         };
         if carry.head == CarriedHead::Keep && !fits {
-            let message = format!("the head of iteration {index} doesn't fit iteration {}: they predict other counts of units", index + 1);
-            self.broken(&at("head"), &[&strategy.targets_at(index)], message, "renew the head, or use equal cluster counts");
+            let message = format!(
+                "the head of iteration {index} doesn't fit iteration {}: they predict other counts of units",
+                index + 1
+            );
+            self.broken(
+                &at("head"),
+                &[&strategy.targets_at(index)],
+                message,
+                "renew the head, or use equal cluster counts",
+            );
         }
     }
 
@@ -158,12 +170,20 @@ impl Rules<'_> {
         if let Some(every) = self.experiment.evaluation.every
             && total / u64::from(every.get()) > MOST_POINTS
         {
-            let message = format!("{} points of evaluation; an experiment has at most {MOST_POINTS}", total / u64::from(every.get()));
+            let message = format!(
+                "{} points of evaluation; an experiment has at most {MOST_POINTS}",
+                total / u64::from(every.get())
+            );
             self.broken("evaluation.every", &["strategy"], message, "evaluate less often");
         }
         let branch = self.experiment.evaluation.cool_down.map_or(0, |steps| u64::from(steps.get()));
         if iterations.iter().any(|iteration| Steps::try_from(u64::from(iteration.steps.get()) + branch).is_err()) {
-            self.broken("evaluation.cool-down", &["strategy"], "too many steps after an iteration's last", "cool down in fewer steps");
+            self.broken(
+                "evaluation.cool-down",
+                &["strategy"],
+                "too many steps after an iteration's last",
+                "cool down in fewer steps",
+            );
         }
         for (index, at) in self.experiment.evaluation.at.clone().into_iter().enumerate() {
             // In a matrix a strategy with fewer steps than another just lacks the point.
@@ -192,9 +212,10 @@ impl Rules<'_> {
                 let Some(origin) = targets.of.iteration(index + 1) else { return };
                 if origin == 0 || origin > index {
                     let (message, help) = match targets.of {
-                        Origin::Iteration(_) => {
-                            (format!("iteration {} isn't before iteration {}", origin, index + 1), "name an earlier one")
-                        }
+                        Origin::Iteration(_) => (
+                            format!("iteration {} isn't before iteration {}", origin, index + 1),
+                            "name an earlier one",
+                        ),
                         _ => (
                             "the first iteration has no earlier iteration whose layer it could cluster".to_owned(),
                             "start from `mfcc` or `log-mel`, or name a checkpoint",

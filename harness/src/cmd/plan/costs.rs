@@ -36,7 +36,9 @@ impl Costs<'_> {
         );
         let unknown = match self.total().audio_seconds.unknown + self.total().flops.unknown {
             0 => "",
-            _ => "; `≥` and `unknown` leave out what depends on files that are not here or on a corpus that is not read yet",
+            _ => {
+                "; `≥` and `unknown` leave out what depends on files that are not here or on a corpus that is not read yet"
+            }
         };
         format!(
             "{table}\nestimated, not measured: GPU-hours at {} TFLOP/s sustained (--tflops), training as three forward passes over full batches, \

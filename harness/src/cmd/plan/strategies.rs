@@ -14,7 +14,8 @@ pub fn shown(experiment: &Experiment) -> String {
 
 fn shown_variant(variant: &Variant) -> String {
     let Variant { name, aliases, strategy, reconstruction, setting } = variant;
-    let names: Vec<&str> = [name].into_iter().chain(aliases).map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> =
+        [name].into_iter().chain(aliases).map(String::as_str).filter(|name| !name.is_empty()).collect();
     let named = if names.is_empty() { String::new() } else { format!("{}: ", names.join(" = ")) };
     let mut parts = vec![format!("{named}{strategy}  variant:{}", setting.hash().short())];
     parts.extend(reconstruction.iter().map(|assumed| format!("reconstruction: {assumed}")));
