@@ -8,6 +8,7 @@ mod place;
 mod disk;
 mod doctor;
 mod errors;
+mod experiments;
 mod exchange;
 mod explain;
 mod extract;
