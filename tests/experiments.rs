@@ -102,19 +102,43 @@ fn experiments_of_paper_size_say_that_they_were_not_executed() {
     }
 }
 
+/// The table of the README is what `reprise plan` estimates.
+#[test]
+fn the_table_of_paper_size_is_what_plans_say() {
+    let place = Place::empty();
+    let folder = checkout().join("experiments/librispeech");
+    let table = fs::read_to_string(folder.join("README.md")).unwrap();
+    for path in experiments(&folder) {
+        let plan = planned(&place, &path);
+        let total = &plan["estimate"]["total"];
+        let known = |what: &str| total[what]["known"].as_f64().unwrap();
+        let numbers = [
+            plan["variants"].as_array().unwrap().len().to_string(),
+            total["steps"].to_string(),
+            format!("{:.0}", known("audio-seconds") / 3600.0),
+            format!("{:.0}", known("gpu-hours")),
+            format!("{:.1} GiB", known("bytes") / f64::from(1 << 30)),
+        ];
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let row = table.lines().find(|line| line.contains(&format!("({name})"))).unwrap_or_else(|| panic!("no row of {name}"));
+        assert!(row.contains(&format!("| {} |", numbers.join(" | "))), "{name}: {numbers:?}\n{row}");
+    }
+}
+
 #[test]
 fn a_plan_of_chosen_variants_is_a_part_of_the_whole() {
     let place = Place::empty();
-    let path = checkout().join("experiments/librispeech/strategies.yaml");
+    let path = checkout().join("experiments/librispeech/ils-hubert.yaml");
     let path = path.to_str().unwrap();
-    let said = place.reprise(&["plan", path, "--variant", "baseline", "--variant", "control-recipe"]);
+    let chosen = ["--variant", "top convolution", "--variant", "layers-4-12 relative"];
+    let said = place.reprise(&[&["plan", path][..], &chosen].concat());
     assert_eq!(said.code, Some(0), "{said:#?}");
     insta::with_settings!({ filters => vec![(r"\b[0-9a-f]{12}\b", "[12 hex digits]")] }, {
         insta::assert_snapshot!(place.redacted(&said.out));
     });
-    let said = place.reprise(&["plan", path, "--variant", "height 6"]);
+    let said = place.reprise(&["plan", path, "--variant", "bottom"]);
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.err.contains("no variant \"height 6\""), "{}", said.err);
+    assert!(said.err.contains("no variant \"bottom\""), "{}", said.err);
     let whole = place.json(&["plan", path, "--json", "--tflops", "10"]);
     let quarter = place.json(&["plan", path, "--json"]);
     let hours = |plan: &Value| plan["estimate"]["total"]["gpu-hours"]["known"].as_f64().unwrap();
