@@ -9,6 +9,7 @@ mod disk;
 mod doctor;
 mod errors;
 mod exchange;
+mod experiments;
 mod explain;
 mod extract;
 mod golden_stages;

@@ -16,6 +16,8 @@ use crate::store::{Manifest, RunRecord, StageRecord, Store};
 pub struct Results {
     /// First to last.
     pub iterations: Vec<Iteration>,
+    /// Codebooks that were measured and that nothing was trained on, in the order of the experiment.
+    pub codebooks: Vec<Codebook>,
     /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained.
     pub judgements: Vec<Judgement>,
 }
@@ -39,6 +41,16 @@ pub struct Units {
     pub clusters: u32,
     pub scores: Vec<Score>,
     pub quality: Vec<Score>,
+}
+
+/// A codebook that was only measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Codebook {
+    /// What it is of: source, clusters, share of the utterances that it was fitted on, and seed.
+    pub name: String,
+    #[serde(flatten)]
+    pub units: Units,
 }
 
 /// What fine-tuning made of the model at a point.
@@ -84,6 +96,7 @@ impl Results {
     pub fn of(run: &RunRecord, store: &Store) -> Self {
         let mut results = Self::default();
         let mut units: BTreeMap<StageKey, Units> = BTreeMap::new();
+        let mut measured_alone: Vec<(String, StageKey)> = Vec::new();
         for stage in &run.stages {
             let Some(manifest) = manifest(stage, store) else { continue };
             let (summary, inputs) = (&manifest.summary, &manifest.inputs);
@@ -92,6 +105,9 @@ impl Results {
                     let (source, clusters) = (settings.source.to_string(), settings.clusters.get());
                     let found = Units { source, clusters, scores: summary.clone(), quality: Vec::new() };
                     units.insert(manifest.key, found);
+                    if let Some(name) = stage.name.strip_prefix("units of ") {
+                        measured_alone.push((name.to_owned(), manifest.key));
+                    }
                 }
                 Stage::Probe(ProbeStage::UnitQuality(_)) => {
                     let measured = inputs.iter().find(|input| input.role == Role::Units);
@@ -126,6 +142,8 @@ impl Results {
                 Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
             }
         }
+        let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });
+        results.codebooks = measured_alone.into_iter().filter_map(codebook).collect();
         results.judgements.sort_by_key(|judgement| judgement.point);
         results
     }

@@ -10,6 +10,7 @@ use crate::values::Seconds;
 
 mod corpus;
 mod network;
+mod probing;
 mod targets;
 
 /// Fewest samples of a crop that starts at any sample: 0.2 s, within which labels of 40 ms have at least one.
@@ -178,48 +179,6 @@ impl Rules<'_> {
         let width = u64::from(self.experiment.model.encoder.width.get());
         let masking = finetuning.channel_masking.clone();
         self.mask_fits("finetuning.channel-masking", &masking, width, "model.encoder.width", "channels of the encoder");
-    }
-
-    fn probing(&mut self) {
-        let Some(quality) = self.experiment.probing.unit_quality.clone() else { return };
-        let at = "probing.unit-quality.splits";
-        if quality.splits.is_empty() {
-            self.broken(
-                at,
-                &[],
-                "unit quality needs a split to measure on",
-                "name an aligned split that isn't pretrained on",
-            );
-        }
-        if self.experiment.strategy == Strategy::Scratch && self.alone {
-            let message = "there are no units to measure: the strategy is `scratch`";
-            self.broken(
-                "probing.unit-quality",
-                &["strategy"],
-                message,
-                "take the probe out, or choose another strategy",
-            );
-        }
-        for (index, split) in quality.splits.iter().enumerate() {
-            let here = format!("{at}[{index}]");
-            if let Some(first) = quality.splits[..index].iter().position(|earlier| earlier == split) {
-                self.broken(
-                    &here,
-                    &[&format!("{at}[{first}]")],
-                    format!("the split `{split}` is listed twice"),
-                    "keep one of the two",
-                );
-            }
-            if let Some(position) = self.experiment.corpus.pretrain.iter().position(|fitted| fitted == split) {
-                let message = format!("`{split}` both fits the codebook and measures it");
-                self.broken(
-                    &here,
-                    &[&format!("corpus.pretrain[{position}]")],
-                    message,
-                    "measure on a split that isn't pretrained on",
-                );
-            }
-        }
     }
 
     fn seeds(&mut self) {

@@ -1,4 +1,4 @@
-//! `evaluation`, `decoding` and `probing`: when and how a trained model is judged.
+//! `evaluation` and `decoding`: when and how a trained model is judged.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::{count, fraction};
 use crate::strategy::{Horizon, Iteration};
-use crate::values::{Count, Fraction, SplitName, Steps};
+use crate::values::{Count, Fraction, Steps};
 
 /// The points of pretraining at which the model is fine-tuned and decoded: the last step, and what is asked for here. Steps are cumulative
 /// over iterations. Adding a point leaves every trained thing what it was.
@@ -116,29 +116,6 @@ pub enum ResamplingUnit {
     Speaker,
     /// Single utterances, as if they were independent.
     Utterance,
-}
-
-/// What is measured on trained things without changing them. Adding a probe leaves every trained thing what it was.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Probing {
-    /// Agreement of every iteration's units with aligned phones.
-    pub unit_quality: Option<UnitQuality>,
-}
-
-/// PNMI, phone purity and cluster purity at 50 Hz against 39 phones and silence (hubert.md section 5).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct UnitQuality {
-    /// Aligned splits to measure on, pooled; none of them may fit a codebook.
-    pub splits: Vec<SplitName>,
-    /// Draws of the shuffled-label null.
-    #[serde(default = "null_draws")]
-    pub null_draws: Count,
-}
-
-fn null_draws() -> Count {
-    count(20)
 }
 
 #[cfg(test)]

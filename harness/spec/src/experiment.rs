@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon;
 use crate::corpus::{Conversion, Corpus};
-use crate::evaluation::{Decoding, Evaluation, Probing};
+use crate::evaluation::{Decoding, Evaluation};
 use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;
+use crate::probing::{Codebooks, Probing};
 use crate::strategy::{Clustering, Iteration, Strategy};
 use crate::training::{Finetuning, Pretraining};
 use crate::values::{Name, SplitName};
@@ -203,7 +204,8 @@ impl Setting {
 
     /// The checkpoints from elsewhere whose layers are clustered.
     pub fn checkpoints(&self) -> impl Iterator<Item = &Name> {
-        self.iterations.iter().flat_map(|iteration| iteration.targets.checkpoints())
+        let measured = self.probing.codebooks.iter().filter_map(Codebooks::checkpoint);
+        self.iterations.iter().flat_map(|iteration| iteration.targets.checkpoints()).chain(measured)
     }
 
     fn meant<'a>(&'a self, corpus_name: Option<&'a Name>) -> Meant<'a> {

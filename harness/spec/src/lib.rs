@@ -17,6 +17,7 @@ mod matrix;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod probing;
 pub mod problem;
 pub mod read;
 pub mod schema;

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon;
 use crate::corpus::Conversion;
-use crate::evaluation::{Decoding, UnitQuality};
+use crate::evaluation::Decoding;
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
+use crate::probing::UnitQuality;
 use crate::strategy::{Carry, Clustering, Quantiser};
 use crate::training::{Finetuning, Pretraining};
 use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};

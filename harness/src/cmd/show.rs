@@ -120,12 +120,14 @@ fn stages(record: &RunRecord, store: &Store) -> String {
     print::table(&["stage", "state", "key", "output", "took"], &[4], rows)
 }
 
+/// Scores of a codebook.
+const QUALITY: [&str; 5] = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
+
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
 /// targets of a quantiser), then error rates of every decoded split.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
-        let names = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
         let rows = results
             .iterations
             .iter()
@@ -133,7 +135,7 @@ pub fn tables(results: &Results) -> String {
             .flat_map(|(index, iteration)| {
                 iteration.targets.iter().map(move |units| {
                     let mut row = vec![(index + 1).to_string(), units.source.clone(), units.clusters.to_string()];
-                    row.extend(names.map(|name| cell(find(&units.quality, name))));
+                    row.extend(QUALITY.map(|name| cell(find(&units.quality, name))));
                     let [accuracy, most_frequent, blind] = ["masked-accuracy", "most-frequent-unit", "blind-guess"]
                         .map(|name| find(&iteration.pretraining, name));
                     row.extend([cell(accuracy), cell(most_frequent.or(blind))]);
@@ -154,6 +156,14 @@ pub fn tables(results: &Results) -> String {
             "by chance",
         ];
         parts.push(print::table(&header, &[0, 2, 3, 4, 5, 6, 7, 8, 9], rows));
+    }
+    if !results.codebooks.is_empty() {
+        let rows = results.codebooks.iter().map(|codebook| {
+            let quality = QUALITY.map(|name| cell(find(&codebook.units.quality, name)));
+            [codebook.name.clone()].into_iter().chain(quality).collect()
+        });
+        let header = ["codebook of", "pnmi", "null", "corrected", "phone purity", "cluster purity"];
+        parts.push(print::table(&header, &[1, 2, 3, 4, 5], rows.collect()));
     }
     let several = results.judgements.len() > 1;
     let rows: Vec<Vec<String>> = results

@@ -3,11 +3,12 @@
 use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::experiment::Setting;
 use reprise_spec::network::{FeatureKind, FrontEnd};
+use reprise_spec::probing::{Codebook, Codebooks};
 use reprise_spec::stage::{
     CheckpointStage, CorpusPart, CorpusStage, DecodeStage, FeaturesStage, FinetuneStage, PretrainStage,
     PretrainTargets, ProbeStage, Role, Span, Stage, Start, UnitSource, UnitsStage,
 };
-use reprise_spec::strategy::{CarriedWeights, Horizon, Iteration, Origin, Targets, UnitTargets};
+use reprise_spec::strategy::{CarriedWeights, Horizon, Iteration, LayerTargets, Origin, Targets, UnitTargets};
 use reprise_spec::training::Pretraining;
 use reprise_spec::values::{Clusters, Fraction, Name, SplitName, Steps};
 
@@ -54,8 +55,8 @@ impl<'a> Expansion<'a> {
     }
 
     pub fn setting(&mut self) -> Result<(), PlanError> {
-        let Setting { corpus, iterations, evaluation, .. } = self.setting;
-        if iterations.is_empty() && corpus.finetune.is_empty() {
+        let Setting { corpus, iterations, evaluation, probing, .. } = self.setting;
+        if iterations.is_empty() && corpus.finetune.is_empty() && probing.codebooks.is_empty() {
             return Err(PlanError::Nothing);
         }
         if !iterations.is_empty() && corpus.pretrain.is_empty() {
@@ -69,6 +70,9 @@ impl<'a> Expansion<'a> {
         }
         if iterations.is_empty() {
             self.judge(None, None);
+        }
+        for codebook in probing.codebooks.iter().flat_map(Codebooks::each) {
+            self.codebook(&codebook, &before)?;
         }
         Ok(())
     }
@@ -229,6 +233,11 @@ impl<'a> Expansion<'a> {
     }
 
     fn units(&mut self, of: &str, targets: &Clustered) -> usize {
+        let name = format!("units {of} ({}, {})", targets.source.unit_source(), targets.clusters.get());
+        self.units_drawn(name, targets, self.run.seed)
+    }
+
+    fn units_drawn(&mut self, name: String, targets: &Clustered, seed: u64) -> usize {
         let Setting { corpus, clustering, .. } = self.setting;
         let mut inputs = Vec::new();
         for split in union(&corpus.pretrain, &corpus.validate) {
@@ -242,8 +251,8 @@ impl<'a> Expansion<'a> {
             fit_on: corpus.pretrain.clone(),
             label: corpus.validate.iter().filter(|split| !corpus.pretrain.contains(split)).cloned().collect(),
         };
-        let name = format!("units {of} ({}, {})", targets.source.unit_source(), targets.clusters.get());
-        self.add(name, Stage::Units(stage), inputs)
+        let stage = Stage::Units(stage);
+        self.insert(stage.kind(), Some(stage), inputs, Some(seed), name.into())
     }
 
     fn unit_quality(&mut self, of: &str, targets: &Clustered, units: usize) {
@@ -256,6 +265,27 @@ impl<'a> Expansion<'a> {
         }
         let stage = Stage::Probe(ProbeStage::UnitQuality(quality.clone()));
         self.add(format!("unit quality {of}"), stage, inputs);
+    }
+
+    /// Fits a codebook that nothing is trained on, and measures it.
+    fn codebook(&mut self, codebook: &Codebook, before: &Before) -> Result<(), PlanError> {
+        let targets = self.targets(before.models.len() + 1, &codebook.targets, before)?;
+        let of = match &codebook.targets {
+            UnitTargets::Layer(LayerTargets { of: Origin::Checkpoint(name), .. }) => format!(" of {name}"),
+            UnitTargets::Layer(LayerTargets { of: Origin::Iteration(number), .. }) => {
+                format!(" of iteration {}", number.get())
+            }
+            UnitTargets::Layer(LayerTargets { of: Origin::Previous, .. }) => {
+                format!(" of iteration {}", before.models.len())
+            }
+            UnitTargets::Mfcc(_) | UnitTargets::LogMel(_) | UnitTargets::MfccSubspace(_) => String::new(),
+        };
+        let seed = codebook.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+        let (source, clusters, fit) = (targets.source.unit_source(), targets.clusters.get(), targets.fit.get());
+        let told = format!("{source}{of}, {clusters} clusters on {fit}{seed}");
+        let units = self.units_drawn(format!("units of {told}"), &targets, codebook.seed.unwrap_or(self.run.seed));
+        self.unit_quality(&format!("of {told}"), &targets, units);
+        Ok(())
     }
 
     /// What a stage needs to see the frames of a split that are clustered.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use reprise_spec::arithmetic::{FRAME_STRIDE, SAMPLE_RATE, frame_centre};
 use reprise_spec::contract::{Level, Score};
-use reprise_spec::evaluation::UnitQuality;
+use reprise_spec::probing::UnitQuality;
 use reprise_spec::stage::{ProbeStage, Role};
 use reprise_spec::values::SplitName;
 use serde::{Deserialize, Serialize};

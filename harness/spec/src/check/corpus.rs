@@ -44,12 +44,13 @@ impl Rules<'_> {
                 "name a split to fine-tune on, or empty `corpus.test`",
             );
         }
+        let measures = !self.experiment.probing.codebooks.is_empty();
         if corpus.validate.is_empty() && (!corpus.finetune.is_empty() || self.experiment.strategy != Strategy::Scratch)
         {
             let message = "there is nothing to watch training on: `corpus.validate` is empty";
             self.broken("corpus.validate", &[], message, "name a split that is neither learnt from nor tested on");
         }
-        if corpus.finetune.is_empty() && self.experiment.strategy == Strategy::Scratch {
+        if corpus.finetune.is_empty() && self.experiment.strategy == Strategy::Scratch && !measures {
             let message = "the experiment trains nothing: it neither pretrains nor fine-tunes";
             self.broken(
                 "strategy",

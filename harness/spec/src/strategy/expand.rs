@@ -57,7 +57,9 @@ impl Strategy {
         match self {
             Self::Scratch | Self::ClusterHeight(_) => Vec::new(),
             Self::Iterations(iterations) => iterations.clone(),
-            Self::Baseline(strategy) => strategy.iterations.iter().map(BaselineIteration::from_random).collect(),
+            Self::Baseline(strategy) => {
+                strategy.iterations.iter().map(BaselineIteration::with_random_weights).collect()
+            }
             Self::ShortIterations(strategy) => {
                 let targets = |index| if index == 0 { &strategy.first } else { &strategy.then };
                 let count = strategy.iterations.get();
@@ -113,7 +115,7 @@ impl Strategy {
 }
 
 impl BaselineIteration {
-    fn from_random(&self) -> Iteration {
+    fn with_random_weights(&self) -> Iteration {
         let Self { targets, steps } = self.clone();
         Iteration { targets, steps, carry: Carry::default(), schedule: IterationSchedule::default() }
     }
@@ -125,7 +127,7 @@ impl ClusterHeight {
         let variant = |height: &Height| {
             let targets = Targets::Layer(layer(*height, *clusters, *fit));
             let second = BaselineIteration { targets, steps: *steps };
-            let iterations = vec![first.from_random(), second.from_random()];
+            let iterations = vec![first.with_random_weights(), second.with_random_weights()];
             Expanded { name: format!("height {}", height.get()), iterations }
         };
         heights.iter().map(variant).collect()

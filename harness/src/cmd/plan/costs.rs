@@ -36,9 +36,7 @@ impl Costs<'_> {
         );
         let unknown = match self.total().audio_seconds.unknown + self.total().flops.unknown {
             0 => "",
-            _ => {
-                "; `≥` and `unknown` leave out what depends on files that are not here or on a corpus that is not read yet"
-            }
+            _ => "; unknown is what depends on files that are not here or on a corpus that is not read yet",
         };
         format!(
             "{table}\nestimated, not measured: GPU-hours at {} TFLOP/s sustained (--tflops), training as three forward passes over full batches, \
@@ -109,7 +107,7 @@ fn told(amount: Amount, how: impl Fn(f64) -> String) -> String {
         Amount { known: 0.0, unknown: 1.. } => "unknown".into(),
         Amount { known: 0.0, unknown: 0 } => "0".into(),
         Amount { known, unknown: 0 } => how(known),
-        Amount { known, .. } => format!("≥ {}", how(known)),
+        Amount { known, .. } => format!("{} + unknown", how(known)),
     }
 }
 
@@ -131,7 +129,7 @@ mod tests {
         assert_eq!(told(0.0, 0), "0");
         assert_eq!(told(0.0, 2), "unknown");
         assert_eq!(told(12.4, 0), "12");
-        assert_eq!(told(1.234, 1), "≥ 1.23");
+        assert_eq!(told(1.234, 1), "1.23 + unknown");
         assert_eq!(told(0.001, 0), "< 0.01");
     }
 }

@@ -7,18 +7,25 @@ use reprise_spec::strategy::{
 
 use super::print;
 
-/// The iterations of every variant, where it is judged, and what was assumed.
+/// What was assumed, the iterations of every variant, and where it is judged. What all variants assume is said once.
 pub fn shown(experiment: &Experiment) -> String {
-    experiment.variants.iter().map(|variant| shown_variant(variant)).collect::<Vec<_>>().join("\n\n")
+    let variants = &experiment.variants;
+    let by_all = |assumed: &&String| variants.iter().all(|variant| variant.reconstruction.contains(assumed));
+    let first = variants.first().filter(|_| variants.len() > 1);
+    let common: Vec<&String> = first.map_or(Vec::new(), |first| first.reconstruction.iter().filter(by_all).collect());
+    let told = common.iter().map(|assumed| format!("reconstruction: {assumed}")).collect::<Vec<_>>().join("\n");
+    let parts = [told].into_iter().filter(|told| !told.is_empty());
+    parts.chain(variants.iter().map(|variant| shown_variant(variant, &common))).collect::<Vec<_>>().join("\n\n")
 }
 
-fn shown_variant(variant: &Variant) -> String {
+fn shown_variant(variant: &Variant, common: &[&String]) -> String {
     let Variant { name, aliases, strategy, reconstruction, setting } = variant;
     let names: Vec<&str> =
         [name].into_iter().chain(aliases).map(String::as_str).filter(|name| !name.is_empty()).collect();
     let named = if names.is_empty() { String::new() } else { format!("{}: ", names.join(" = ")) };
     let mut parts = vec![format!("{named}{strategy}  variant:{}", setting.hash().short())];
-    parts.extend(reconstruction.iter().map(|assumed| format!("reconstruction: {assumed}")));
+    let own = reconstruction.iter().filter(|assumed| !common.contains(assumed));
+    parts.extend(own.map(|assumed| format!("reconstruction: {assumed}")));
     match setting.iterations.is_empty() {
         true => parts.push("no pretraining".into()),
         false => parts.push(iterations(setting)),
