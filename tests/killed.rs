@@ -49,7 +49,12 @@ pub fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trai
     while let Some(Ok(line)) = lines.next() {
         err += &line;
         err.push('\n');
-        let begins = line.contains(": started") || line.contains(": continuing");
+        // A training says what it trains on when it can be asked to stop.
+        let trains = stage.starts_with("pretrain") || stage.starts_with("finetune");
+        let begins = match trains {
+            true => line.contains(" utterances"),
+            false => line.contains(": started") || line.contains(": continuing"),
+        };
         if begins && line.contains(&format!("] {stage}:")) {
             let deadline = Instant::now() + Duration::from_secs(20);
             let pid = loop {
@@ -59,9 +64,9 @@ pub fn end_during(place: &Place, experiment: &str, stage: &str, name: &str, trai
                 }
                 std::thread::sleep(Duration::from_millis(5));
             };
-            // Training takes long enough to be met at work, past the start of the process.
-            if stage.starts_with("pretrain") || stage.starts_with("finetune") {
-                std::thread::sleep(Duration::from_millis(600));
+            // Training takes long enough to be met at work.
+            if trains {
+                std::thread::sleep(Duration::from_millis(300));
             }
             signal(name, if trainer { pid } else { child.id() as i32 });
             break;

@@ -147,9 +147,11 @@ struct Record {
 
 impl Record {
     fn liveness(&self, work: &Path) -> Liveness {
-        match (self.owner.liveness(), &self.worker) {
-            (Liveness::Gone, Some(worker)) if worker.start.is_none() => liveness_by_lock(&work.join(LOG)),
-            (Liveness::Gone, Some(worker)) => self.owner.liveness_of(worker),
+        let worker = self.worker.filter(|worker| worker.start.is_some());
+        match (self.owner.liveness(), worker.map(|worker| self.owner.liveness_of(&worker))) {
+            // Threads of a killed process may live a little longer than its number says.
+            (Liveness::Gone, None | Some(Liveness::Gone)) => liveness_by_lock(&work.join(LOG)),
+            (Liveness::Gone, Some(liveness)) => liveness,
             (liveness, _) => liveness,
         }
     }

@@ -26,8 +26,10 @@ pub struct Waves {
     pub lengths: Vec<u64>,
 }
 
+type Loaded = Result<Waves, StageError>;
+
 /// Where a batch arrives when it is loaded.
-type Awaited = Receiver<Result<Waves, StageError>>;
+type Awaited = Receiver<Loaded>;
 
 /// Batches in the order of the plan that it was started with; ends with it, or after an error. Dropping it ends the threads.
 #[derive(Debug)]
@@ -78,9 +80,7 @@ impl Loader {
 }
 
 /// The next batch of the plan and where to send it; `None` after the last, or when nobody waits for more. Waits while enough batches are begun.
-fn begin<P: Iterator<Item = Vec<Crop>>>(
-    queue: &Mutex<Queue<P>>,
-) -> Option<(Vec<Crop>, SyncSender<Result<Waves, StageError>>)> {
+fn begin<P: Iterator<Item = Vec<Crop>>>(queue: &Mutex<Queue<P>>) -> Option<(Vec<Crop>, SyncSender<Loaded>)> {
     let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
     let crops = queue.plan.next()?;
     let (sender, loaded) = sync_channel(1);
@@ -89,7 +89,7 @@ fn begin<P: Iterator<Item = Vec<Crop>>>(
 }
 
 impl Iterator for Loader {
-    type Item = Result<Waves, StageError>;
+    type Item = Loaded;
 
     fn next(&mut self) -> Option<Self::Item> {
         let awaited = self.begun.as_ref()?.recv().ok()?;

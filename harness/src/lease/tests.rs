@@ -71,10 +71,12 @@ fn a_trainer_whose_number_its_harness_could_not_say_keeps_the_lease_until_it_end
     log.try_lock().unwrap();
     let mut child = std::process::Command::new("sleep").arg("60").stderr(log).spawn().unwrap();
     let owner = Owner { process: Process { pid: u32::MAX, start: Some(1) }, ..Owner::current() };
-    let worker = Some(Process::starting());
-    let record = Record { format: FORMAT, owner, token: "theirs".into(), count: 3, worker };
-    files::write_json(&work.join(FILE), &record).unwrap();
-    assert!(taken(temp.path(), &mut Watch::new(Duration::ZERO)).is_none());
+    // Not yet named, or named and gone but for a thread that still has its files.
+    for worker in [Some(Process::starting()), Some(owner.process)] {
+        let record = Record { format: FORMAT, owner: owner.clone(), token: "theirs".into(), count: 3, worker };
+        files::write_json(&work.join(FILE), &record).unwrap();
+        assert!(taken(temp.path(), &mut Watch::new(Duration::ZERO)).is_none());
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(taken(temp.path(), &mut Watch::default()).is_some());
