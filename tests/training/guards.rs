@@ -123,7 +123,7 @@ fn steps_that_explode_are_skipped_or_slowed_and_continue_to_the_bit() {
         let settings = broken(0.005, json!(10.0), guards, 20);
         let scores = execute(root, name, &settings, 1).unwrap();
         let times = value(&scores, "guard-exploding").expect("an answer");
-        assert!(times >= 2.0 && times < 16.0, "{name}: {times}");
+        assert!((2.0..16.0).contains(&times), "{name}: {times}");
         let events = fs::read_to_string(root.join(name).join("events")).unwrap();
         assert_eq!(events.lines().filter(|line| line.contains("times its mean over 4 steps")).count() as f64, times);
         let series = log(root, name).series;

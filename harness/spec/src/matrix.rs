@@ -110,7 +110,15 @@ fn pick(axes: &[Axis], mut number: usize) -> Vec<usize> {
 
 fn axis(entry: &Entry, problems: &mut Vec<Problem>) -> Axis {
     let choices = match &entry.node.content {
-        Content::List(values) => values.iter().map(|value| swept(entry, value, problems)).collect(),
+        Content::List(values) => {
+            let mut words = entry.key.split('.');
+            if words.clone().next().is_some_and(|first| OF_THE_WHOLE.contains(&first)) || words.any(str::is_empty) {
+                let message = format!("`{}` isn't the path of a setting", entry.key.escape_debug());
+                let help = "an axis with a list of values is called like a setting, such as `pretraining.masking.prob`";
+                problems.push(Problem::new(entry.key_at.clone(), message).help(help));
+            }
+            values.iter().map(|value| swept(entry, value, problems)).collect()
+        }
         _ => {
             let what = format!("the axis `{}`", entry.key);
             map(&entry.node, &what, problems).iter().map(|entry| choice(entry, problems)).collect()
@@ -145,11 +153,6 @@ fn choice(entry: &Entry, problems: &mut Vec<Problem>) -> Choice {
 /// One value of an axis that is called like the path of a setting.
 fn swept(entry: &Entry, value: &Node, problems: &mut Vec<Problem>) -> Choice {
     let mut words: Vec<&str> = entry.key.split('.').collect();
-    if OF_THE_WHOLE.contains(&words[0]) || words.iter().any(|word| word.is_empty()) {
-        let message = format!("`{}` isn't the path of a setting", entry.key.escape_debug());
-        let help = "an axis with a list of values is called like a setting, such as `pretraining.masking.prob`";
-        problems.push(Problem::new(entry.key_at.clone(), message).help(help));
-    }
     let last = words.last().copied().unwrap_or_default().to_owned();
     let told = match &value.content {
         Content::Scalar(serde_yaml::Value::String(text)) => text.clone(),
@@ -205,7 +208,7 @@ fn exclusions(node: &Node, axes: &[Axis], problems: &mut Vec<Problem>) -> Vec<Ve
                 }
             }
         }
-        if combination.is_empty() {
+        if matches!(&item.content, Content::Map(entries) if entries.is_empty()) {
             problems
                 .push(Problem::new(item.at.clone(), "this combination would exclude everything").help("name an axis"));
         }

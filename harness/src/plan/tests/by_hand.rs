@@ -183,13 +183,7 @@ impl ser::Serializer for Bytes {
         Ok(Many::of(None))
     }
 
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        _: usize,
-    ) -> Result<Many, Never> {
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, name: &'static str, _: usize) -> Result<Many, Never> {
         Ok(Many::of(Some(name)))
     }
 
@@ -201,13 +195,7 @@ impl ser::Serializer for Bytes {
         Ok(Many::of(None))
     }
 
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        _: usize,
-    ) -> Result<Many, Never> {
+    fn serialize_struct_variant(self, _: &'static str, _: u32, name: &'static str, _: usize) -> Result<Many, Never> {
         Ok(Many::of(Some(name)))
     }
 }
