@@ -1,7 +1,6 @@
 //! What the stages of a plan are expected to cost. Estimates from settings alone, never measurements; what is not known stays so.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use reprise_spec::arithmetic::{FEATURE_STRIDE, SAMPLE_RATE, Work, extraction_flops, recogniser_bytes, saved_bytes};
 use reprise_spec::network::{FeatureKind, Network};
@@ -10,6 +9,7 @@ use serde::Serialize;
 
 use crate::outlook::Outlook;
 use crate::plan::{Node, Plan};
+use crate::results::find;
 use crate::store::Store;
 
 /// Dimensions of the acoustic features and bytes of one number.
@@ -44,11 +44,7 @@ fn lengths(plan: &Plan, outlooks: &[Outlook], store: &Store) -> BTreeMap<usize, 
     let length = |node: &Node, outlook: &Outlook| {
         let Outlook::Stored { digest } = outlook else { return None };
         let output = store.output(node.key.as_ref()?, digest)?;
-        let table = fs::read_to_string(output.out().join("utterances.tsv")).ok()?;
-        let mut lines = table.lines();
-        let column = lines.next()?.split('\t').position(|name| name == "samples")?;
-        let samples = lines.map(|line| line.split('\t').nth(column)?.parse::<u64>().ok()).sum::<Option<u64>>()?;
-        Some(samples as f64 / f64::from(SAMPLE_RATE))
+        find(&output.manifest.summary, "seconds").map(|score| score.value)
     };
     let nodes = plan.nodes.iter().zip(outlooks).enumerate();
     nodes.filter_map(|(index, (node, outlook))| Some((index, length(node, outlook)?))).collect()
@@ -211,5 +207,65 @@ impl Sum {
             sum.bytes.add(estimate.bytes);
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::experiment::Written;
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Contents;
+
+    /// BASE on splits of which train has 1 h and dev 36 s; how long test is isn't known.
+    fn estimates() -> Vec<(String, Estimate)> {
+        let written: Written = serde_json::from_value(json!({
+            "version": 1, "name": "toy", "question": "What does it cost?", "seeds": [1],
+            "corpus": { "name": "toy", "pretrain": ["train"], "finetune": ["train"], "validate": ["dev"], "test": ["test", "dev"] },
+            "strategy": { "baseline": { "iterations": [
+                { "targets": { "mfcc": { "clusters": 100 } }, "steps": 300 },
+                { "targets": { "layer": { "height": 3, "clusters": 100 } }, "steps": 400 } ] } },
+            "evaluation": { "at": [400], "cool-down": 10 },
+        }))
+        .unwrap();
+        let digest = |byte| reprise_spec::identity::ContentDigest([byte; 32]);
+        let splits = ["train", "dev", "test"].into_iter().enumerate();
+        let splits = splits.map(|(index, name)| {
+            ((name.to_owned().try_into().unwrap(), crate::plan::Part::Utterances), digest(index as u8))
+        });
+        let contents = Contents { splits: splits.collect(), ..Contents::default() };
+        let plan = Plan::new(&written.into(), &contents).unwrap();
+        let place = |name: &str| plan.nodes.iter().position(|node| node.name == name).unwrap();
+        let lengths = BTreeMap::from([(place("corpus train"), 3600.0), (place("corpus dev"), 36.0)]);
+        let estimate = |node: usize| (plan.nodes[node].name.clone(), Estimating { plan: &plan, lengths: &lengths, node: &plan.nodes[node] }.estimate());
+        (0..plan.nodes.len()).map(estimate).collect()
+    }
+
+    #[test]
+    fn what_depends_on_audio_is_known_where_the_audio_is() {
+        let all = estimates();
+        let of = |name: &str| all.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}")).1;
+        assert_eq!(of("features train (mfcc)").bytes, Some(3600.0 * 100.0 * 39.0 * 4.0));
+        let first = of("units iteration 1 (mfcc, 100)");
+        assert_eq!((first.audio_seconds, first.bytes, first.flops), (Some(3636.0), Some(727_200.0), Some(0.0)));
+        let second = of("units iteration 2 (layer 3, 100)");
+        let frames = 3636.0 * 50.0;
+        assert_eq!(second.bytes, Some(frames * 2.0 + 100.0 * 768.0 * 4.0));
+        let flops = extraction_flops(&Network::default(), 3, 3636.0) + 2.0 * frames * 100.0 * 768.0;
+        assert!((second.flops.unwrap() / flops - 1.0).abs() < 1e-12);
+        assert_eq!((of("decode test").flops, of("decode test").audio_seconds), (None, None));
+        assert_eq!(of("decode dev").flops, Some(extraction_flops(&Network::default(), 12, 36.0)));
+    }
+
+    #[test]
+    fn trainings_that_go_on_from_shorter_ones_count_what_they_add() {
+        let all = estimates();
+        let steps = |name: &str| all.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}")).1.steps;
+        let names = ["pretrain iteration 1", "pretrain iteration 2 to step 100", "cool down at 400", "pretrain iteration 2"];
+        assert_eq!(names.map(steps), [300, 100, 10, 300]);
+        let sum = Sum::of(all.iter().map(|(_, estimate)| estimate));
+        assert_eq!(sum.steps, 300 + 100 + 10 + 300 + 2 * 25_000);
+        assert_eq!((sum.audio_seconds.unknown, sum.flops.unknown, sum.bytes.unknown), (2, 2, 0));
     }
 }

@@ -111,6 +111,32 @@ fn a_quantiser_needs_no_units_and_its_layers_can_be_clustered() {
     ");
 }
 
+/// Codebooks that are only measured are drawn with seeds of their own, and share the model; one that an iteration predicts is there already.
+#[test]
+fn codebooks_are_measured_beside_those_that_are_predicted() {
+    let experiment = experiment(json!({
+        "strategy": { "baseline": { "iterations": [{ "targets": { "mfcc": { "clusters": 100 } }, "steps": 300 }] } },
+        "corpus": { "name": "toy", "pretrain": ["train"], "validate": ["dev"] },
+        "probing": { "unit-quality": { "splits": ["dev"] }, "codebooks": [
+            { "of": "mfcc", "clusters": [50, 100] },
+            { "of": { "layers": { "heights": [6], "of": { "iteration": 1 } } }, "clusters": [500], "fit": [0.1], "seeds": [1, 7] },
+            { "of": { "layers": { "heights": [9], "of": { "checkpoint": "base" } } }, "clusters": [500] } ] }
+    }));
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    insta::assert_snapshot!(outline(&plan));
+}
+
+#[test]
+fn codebooks_alone_train_nothing() {
+    let experiment = experiment(json!({
+        "strategy": "scratch", "corpus": { "name": "toy", "pretrain": ["train"] },
+        "probing": { "unit-quality": { "splits": ["dev"] }, "codebooks": [{ "of": "mfcc", "clusters": [50] }] }
+    }));
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    assert!(!plan.nodes.iter().any(|node| matches!(node.stage, Some(Stage::Pretrain(_) | Stage::Finetune(_)))));
+    insta::assert_snapshot!(outline(&plan));
+}
+
 #[test]
 fn seeds_share_what_draws_nothing() {
     let experiment = experiment(json!({ "seeds": [1, 2] }));
