@@ -19,4 +19,5 @@ mod provenance;
 mod rerun;
 mod screens;
 mod unit_labels;
+mod variants;
 mod whole_run;

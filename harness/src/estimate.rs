@@ -238,7 +238,12 @@ mod tests {
         let plan = Plan::new(&written.into(), &contents).unwrap();
         let place = |name: &str| plan.nodes.iter().position(|node| node.name == name).unwrap();
         let lengths = BTreeMap::from([(place("corpus train"), 3600.0), (place("corpus dev"), 36.0)]);
-        let estimate = |node: usize| (plan.nodes[node].name.clone(), Estimating { plan: &plan, lengths: &lengths, node: &plan.nodes[node] }.estimate());
+        let estimate = |node: usize| {
+            (
+                plan.nodes[node].name.clone(),
+                Estimating { plan: &plan, lengths: &lengths, node: &plan.nodes[node] }.estimate(),
+            )
+        };
         (0..plan.nodes.len()).map(estimate).collect()
     }
 
@@ -261,8 +266,10 @@ mod tests {
     #[test]
     fn trainings_that_go_on_from_shorter_ones_count_what_they_add() {
         let all = estimates();
-        let steps = |name: &str| all.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}")).1.steps;
-        let names = ["pretrain iteration 1", "pretrain iteration 2 to step 100", "cool down at 400", "pretrain iteration 2"];
+        let steps =
+            |name: &str| all.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}")).1.steps;
+        let names =
+            ["pretrain iteration 1", "pretrain iteration 2 to step 100", "cool down at 400", "pretrain iteration 2"];
         assert_eq!(names.map(steps), [300, 100, 10, 300]);
         let sum = Sum::of(all.iter().map(|(_, estimate)| estimate));
         assert_eq!(sum.steps, 300 + 100 + 10 + 300 + 2 * 25_000);
