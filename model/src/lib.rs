@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod failure;
 pub mod features;
 pub mod finetune;
+pub mod finished;
 pub mod framing;
 pub mod front_end;
 pub mod greedy;

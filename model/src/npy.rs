@@ -47,6 +47,18 @@ macro_rules! element {
 element!(f32, "<f4");
 element!(u16, "<u2");
 
+/// The little-endian bytes of numbers.
+pub fn bytes<T: Element>(numbers: &[T]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(numbers.len() * T::SIZE);
+    numbers.iter().for_each(|number| number.put(&mut bytes));
+    bytes
+}
+
+/// The numbers of little-endian bytes; of a number that is cut short nothing.
+pub fn numbers<T: Element>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(T::SIZE).map(T::get).collect()
+}
+
 /// Writes an array row by row; the number of rows is known at the end.
 pub struct Writer<T> {
     file: BufWriter<File>,
@@ -67,8 +79,7 @@ impl<T: Element> Writer<T> {
 
     /// Appends whole rows, or the beginning of one that later calls complete.
     pub fn write(&mut self, numbers: &[T]) -> Result<(), StageError> {
-        let mut bytes = Vec::with_capacity(numbers.len() * T::SIZE);
-        numbers.iter().for_each(|number| number.put(&mut bytes));
+        let bytes = bytes(numbers);
         self.written += numbers.len();
         self.file.write_all(&bytes).map_err(|error| StageError::io("cannot write", &self.path, &error))
     }

@@ -104,6 +104,11 @@ impl Source {
         }
     }
 
+    /// Whether reading computes what it gives, rather than finding it on disk.
+    pub fn passes_through_a_network(&self) -> bool {
+        matches!(self.origin, Origin::Layer { .. })
+    }
+
     /// The frames of the utterance of `spans[index]`: T × D, `f32`, on the stage's device.
     pub fn read(&mut self, index: usize) -> Result<Tensor, StageError> {
         let frames = self.spans[index].frames;

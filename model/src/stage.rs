@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reprise_spec::contract::{Input, Request, Score};
+use reprise_spec::contract::{Input, Level, Request, Score};
 use reprise_spec::stage::{Role, Stage};
 use tch::Device;
 
 use crate::failure::StageError;
+use crate::finished::Finished;
 use crate::front_end::FrontEnd;
 use crate::hubert::Hubert;
 use crate::labels::Codebook;
@@ -67,6 +68,18 @@ impl Work {
     /// A new file or folder name below `out/`.
     pub fn output(&self, name: &str) -> PathBuf {
         self.request.work.join("out").join(name)
+    }
+
+    /// What earlier attempts have finished of things of this name; says so where there is any.
+    pub fn finished(&mut self, name: &str) -> Result<Finished, StageError> {
+        let finished = Finished::open(&self.request.work, name)?;
+        if finished.count() > 0 {
+            self.report.say(
+                Level::Info,
+                format!("goes on with what an earlier attempt finished: {} {name}", finished.count()),
+            );
+        }
+        Ok(finished)
     }
 
     /// Writes a whole output file.

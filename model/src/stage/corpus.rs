@@ -261,17 +261,54 @@ mod tests {
         "##);
     }
 
+    /// All files of a stage's output, by name.
+    fn outputs(work: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+        let entries = fs::read_dir(work.join("out")).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn an_attempt_reads_nothing_that_an_earlier_one_has_finished() {
+        let bench = Bench::new();
+        let (list, root) = (bench.list("test"), bench.0.path().to_path_buf());
+        let features = || {
+            let settings = FeaturesStage { kind: FeatureKind::Mfcc };
+            let mut work = bench.work(Stage::Features(settings.clone()), "features", "", vec![bench.corpus()]);
+            features::run(&settings, &mut work)
+        };
+        bench.utterances(&list, 0).unwrap();
+        features().unwrap();
+        let before = ["utterances", "features"].map(|name| outputs(&root.join(name)));
+        // The whole of one file's record and a piece of the next, as a kill leaves it; and what was finished is gone from the disk.
+        let kept = root.join("features/checkpoints/features.finished");
+        let written = fs::read(&kept).unwrap();
+        let first = 8 + u64::from_le_bytes(written[..8].try_into().unwrap()) as usize + 8;
+        fs::write(&kept, &written[..first + 20]).unwrap();
+        fs::write(root.join("data/test/7/1/7-1-a.wav"), "gone").unwrap();
+        features().unwrap();
+        for name in ["utterances", "features"] {
+            fs::remove_dir_all(root.join(name).join("out")).unwrap();
+        }
+        bench.utterances(&list, 0).unwrap();
+        features().unwrap();
+        assert_eq!(["utterances", "features"].map(|name| outputs(&root.join(name))), before);
+        fs::remove_dir_all(root.join("features/checkpoints")).unwrap();
+        assert!(features().is_err(), "without what was finished the file is needed");
+    }
+
     #[test]
     fn features_are_written_in_the_order_of_the_corpus() {
         let bench = Bench::new();
         bench.utterances(&bench.list("test"), 0).unwrap();
-        for (kind, dimensions) in [(FeatureKind::Mfcc, 39), (FeatureKind::LogMel, 80)] {
+        for (kind, dimensions, name) in [(FeatureKind::Mfcc, 39, "mfcc"), (FeatureKind::LogMel, 80, "log-mel")] {
             let settings = FeaturesStage { kind };
-            let mut work = bench.work(Stage::Features(settings.clone()), "features", "", vec![bench.corpus()]);
+            let mut work = bench.work(Stage::Features(settings.clone()), name, "", vec![bench.corpus()]);
             features::run(&settings, &mut work).unwrap();
             let array = npy::Reader::<f32>::open(&work.output("features.npy")).unwrap();
             assert_eq!(array.shape(), [98 + 28, dimensions]);
-            assert_eq!(bench.read("features/out/utterances.tsv"), "id\tframes\n7-1-a\t98\n7-1-b\t28\n");
+            assert_eq!(bench.read(&format!("{name}/out/utterances.tsv")), "id\tframes\n7-1-a\t98\n7-1-b\t28\n");
         }
     }
 }

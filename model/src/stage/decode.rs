@@ -21,11 +21,15 @@ pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageE
     let recogniser = Recogniser::read(work.input(&Role::Finetuned)?, work.device)?;
     let corpora = Corpora::read(work, std::slice::from_ref(&settings.split))?;
     let total = corpora.iter().count() as u64;
+    let mut finished = work.finished("hypotheses")?;
     let mut decoded = Vec::new();
-    for (split, corpus, utterance) in corpora.iter() {
+    for (index, (split, corpus, utterance)) in corpora.iter().enumerate() {
         work.report.check_stop()?;
         let reference = recogniser::transcript(split, utterance)?;
-        let hypothesis = recogniser.transcribe(&corpus.wave(utterance)?);
+        if index >= finished.count() {
+            finished.push(recogniser.transcribe(&corpus.wave(utterance)?).as_bytes())?;
+        }
+        let hypothesis = String::from_utf8_lossy(&finished.read(index)?).into_owned();
         decoded.push(Decoded {
             id: &utterance.id,
             speaker: &utterance.speaker,

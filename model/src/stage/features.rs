@@ -24,18 +24,22 @@ pub fn run(settings: &FeaturesStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let threads = work.request.threads.max(1);
     let mut extractors: Vec<_> = (0..threads).map(|_| Extractor::new(settings.kind, work.device)).collect();
     let dimensions = extractors[0].dimensions();
+    let mut finished = work.finished("features")?;
+    let total = corpus.utterances.len();
+    for group in corpus.utterances[finished.count().min(total)..].chunks(GROUP) {
+        work.report.check_stop()?;
+        for features in side_by_side(&mut extractors, &corpus, group, work.device) {
+            finished.push(&npy::bytes(&features?))?;
+        }
+        work.report.progress(finished.count() as u64, total as u64, "utterances", "");
+    }
     let mut file = npy::Writer::create(&work.output("features.npy"), Some(dimensions))?;
     let mut lengths = "id\tframes\n".to_owned();
-    let (mut done, total) = (0, corpus.utterances.len() as u64);
-    for group in corpus.utterances.chunks(GROUP) {
+    for (index, utterance) in corpus.utterances.iter().enumerate() {
         work.report.check_stop()?;
-        for (utterance, features) in group.iter().zip(side_by_side(&mut extractors, &corpus, group, work.device)) {
-            let features = features?;
-            file.write(&features)?;
-            lengths.push_str(&format!("{}\t{}\n", utterance.id, features.len() / dimensions));
-        }
-        done += group.len() as u64;
-        work.report.progress(done, total, "utterances", "");
+        let features: Vec<f32> = npy::numbers(&finished.read(index)?);
+        file.write(&features)?;
+        lengths.push_str(&format!("{}\t{}\n", utterance.id, features.len() / dimensions));
     }
     let frames = file.finish()?;
     work.write("utterances.tsv", lengths.as_bytes())?;

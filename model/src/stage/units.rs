@@ -5,12 +5,14 @@ use std::ops::Range;
 
 use reprise_spec::contract::{Level, Score};
 use reprise_spec::stage::UnitsStage;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::Work;
 use crate::failure::StageError;
-use crate::kmeans::{self, Moment};
+use crate::kmeans::{self, Centroids, Fit, Moment};
 use crate::labels::{Codebook, LabelWriter, Units};
+use crate::npy;
 use crate::quality::entropy;
 use crate::random::Draws;
 use crate::report::Reporter;
@@ -28,8 +30,7 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
     let chosen = utterances_to_fit(&source.spans, settings, seed, FIT_FRAMES);
     let (frames_nd, rows) = gather(&mut source, &chosen, work)?;
     let clusters = settings.clusters.get() as usize;
-    let mut watch = |moment| show(moment, &mut work.report);
-    let fit = kmeans::fit(&frames_nd, clusters, &settings.clustering, seed, &mut watch)?;
+    let fit = fit(settings, seed, &frames_nd, work)?;
 
     let units = Units {
         clusters: settings.clusters.get(),
@@ -42,17 +43,23 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
     codebook.write(&out)?;
     let mut writer = LabelWriter::default();
     let (mut distance, mut held_out) = (0., 0);
+    let mut finished = work.finished("labels")?;
     for index in 0..source.spans.len() {
         work.report.check_stop()?;
-        let frames_td = match rows.get(&index) {
-            Some(rows) => frames_nd.narrow(0, rows.start as i64, rows.len() as i64).copy(),
-            None => source.read(index)?,
-        };
-        let assignment = codebook.centroids.assign(&frames_td);
+        if index >= finished.count() {
+            let frames_td = match rows.get(&index) {
+                Some(rows) => frames_nd.narrow(0, rows.start as i64, rows.len() as i64).copy(),
+                None => source.read(index)?,
+            };
+            let assignment = codebook.centroids.assign(&frames_td);
+            finished.push(&[assignment.inertia().to_le_bytes().to_vec(), npy::bytes(&assignment.labels())].concat())?;
+        }
+        let record = finished.read(index)?;
+        let (inertia, labels) = record.split_at(size_of::<f64>().min(record.len()));
         let Span { split, id, frames, .. } = &source.spans[index];
-        writer.push(split, id, &assignment.labels());
+        writer.push(split, id, &npy::numbers(labels));
         if !settings.fit_on.contains(split) {
-            distance += assignment.inertia();
+            distance += inertia.try_into().map_or(f64::NAN, f64::from_le_bytes);
             held_out += frames;
         }
         work.report.progress(index as u64 + 1, source.spans.len() as u64, "utterances", "labelling");
@@ -101,7 +108,37 @@ fn utterances_to_fit(spans: &[Span], settings: &UnitsStage, seed: u64, most: usi
     chosen
 }
 
-/// Reads the chosen utterances into one tensor; returns it with the rows of each of them.
+/// Fits the codebook, or takes what an earlier attempt has fitted.
+fn fit(settings: &UnitsStage, seed: u64, frames_nd: &Tensor, work: &mut Work) -> Result<Fit, StageError> {
+    /// What is kept of a fit beside the centroids.
+    #[derive(Serialize, Deserialize)]
+    struct Kept {
+        shape: (i64, i64),
+        inertia: u64,
+        usage: Vec<u64>,
+    }
+    let damaged = |error: serde_json::Error| StageError::Failed(format!("the fitted codebook can't be used: {error}"));
+    let mut finished = work.finished("codebook")?;
+    if finished.count() == 2 {
+        let centroids: Vec<f32> = npy::numbers(&finished.read(0)?);
+        let Kept { shape, inertia, usage } = serde_json::from_slice(&finished.read(1)?).map_err(damaged)?;
+        let centroids = Tensor::f_from_slice(&centroids)?.f_view(shape)?.f_to_device(work.device)?;
+        return Ok(Fit { centroids: Centroids::new(&centroids), inertia: f64::from_bits(inertia), usage });
+    }
+    let clusters = settings.clusters.get() as usize;
+    let mut watch = |moment| show(moment, &mut work.report);
+    let fit = kmeans::fit(frames_nd, clusters, &settings.clustering, seed, &mut watch)?;
+    let centroids = fit.centroids.tensor().to_device(tch::Device::Cpu);
+    let kept = Kept { shape: centroids.size2()?, inertia: fit.inertia.to_bits(), usage: fit.usage.clone() };
+    if finished.count() == 0 {
+        finished.push(&npy::bytes(&Vec::<f32>::try_from(centroids.reshape([-1]))?))?;
+    }
+    finished.push(&serde_json::to_vec(&kept).map_err(damaged)?)?;
+    Ok(fit)
+}
+
+/// Reads the chosen utterances into one tensor; returns it with the rows of each of them. Frames of a layer, which take a pass through a
+/// network, are kept for a further attempt; features are read again as fast.
 fn gather(
     source: &mut Source,
     chosen: &[usize],
@@ -110,9 +147,26 @@ fn gather(
     let total: usize = chosen.iter().map(|&index| source.spans[index].frames).sum();
     let mut frames_nd: Option<Tensor> = None;
     let (mut rows, mut end) = (BTreeMap::new(), 0);
+    let mut finished = match source.passes_through_a_network() {
+        true => Some(work.finished("frames")?),
+        false => None,
+    };
     for (done, &index) in chosen.iter().enumerate() {
         work.report.check_stop()?;
-        let frames_td = source.read(index)?;
+        let frames_td = match &mut finished {
+            Some(finished) if done < finished.count() => {
+                let numbers: Vec<f32> = npy::numbers(&finished.read(done)?);
+                let frames = source.spans[index].frames as i64;
+                Tensor::f_from_slice(&numbers)?.f_view([frames, -1])?.f_to_device(work.device)?
+            }
+            Some(finished) => {
+                let frames_td = source.read(index)?;
+                let on_cpu = frames_td.to_device(tch::Device::Cpu).to_kind(Kind::Float).reshape([-1]);
+                finished.push(&npy::bytes(&Vec::<f32>::try_from(on_cpu)?))?;
+                frames_td
+            }
+            None => source.read(index)?,
+        };
         let (count, width) = frames_td.size2()?;
         let all = match &frames_nd {
             Some(all) => all,

@@ -1,11 +1,14 @@
 //! The files of a stage that takes data in: listed by the request, read once, and held to their checksums.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::failure::StageError;
@@ -61,12 +64,42 @@ pub fn listed(work: &Work) -> Result<Vec<Listed>, StageError> {
     text.lines().map(parse).collect()
 }
 
+/// Like [`read_all`], without the files that an earlier attempt has read.
+pub fn read_what_is_left<T: Send + Serialize + DeserializeOwned>(
+    files: &[Listed],
+    work: &mut Work,
+    examine: impl Fn(&Listed, Vec<u8>) -> T + Sync,
+) -> Result<Vec<T>, StageError> {
+    let damaged = |error: serde_json::Error| StageError::Failed(format!("what was read before can't be used: {error}"));
+    let mut finished = work.finished("files")?;
+    let mut found: BTreeMap<usize, T> = BTreeMap::new();
+    for record in 0..finished.count() {
+        let (index, thing) = serde_json::from_slice(&finished.read(record)?).map_err(damaged)?;
+        found.insert(index, thing);
+    }
+    let left: Vec<usize> = (0..files.len()).filter(|index| !found.contains_key(index)).collect();
+    let rest: Vec<Listed> = left.iter().map(|&index| files[index].clone()).collect();
+    let keep = |place: usize, thing: &T| finished.push(&serde_json::to_vec(&(left[place], thing)).map_err(damaged)?);
+    found.extend(left.iter().copied().zip(read_and_keep(&rest, work, examine, keep)?));
+    Ok(found.into_values().collect())
+}
+
 /// Reads all `files`, applies `examine` to each on as many threads as the request allows, and returns what it found in the order
 /// of the files.
 pub fn read_all<T: Send>(
     files: &[Listed],
     work: &mut Work,
     examine: impl Fn(&Listed, Vec<u8>) -> T + Sync,
+) -> Result<Vec<T>, StageError> {
+    read_and_keep(files, work, examine, |_, _| Ok(()))
+}
+
+/// [`read_all`], with `keep` told of everything as it is found.
+fn read_and_keep<T: Send>(
+    files: &[Listed],
+    work: &mut Work,
+    examine: impl Fn(&Listed, Vec<u8>) -> T + Sync,
+    mut keep: impl FnMut(usize, &T) -> Result<(), StageError>,
 ) -> Result<Vec<T>, StageError> {
     let root = work.data_root()?.to_owned();
     let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -89,7 +122,9 @@ pub fn read_all<T: Send>(
             for (done, (index, result)) in receiver.iter().enumerate() {
                 work.report.check_stop()?;
                 work.report.progress(done as u64 + 1, files.len() as u64, "files", &files[index].path);
-                found[index] = Some(result?);
+                let thing = result?;
+                keep(index, &thing)?;
+                found[index] = Some(thing);
             }
             Ok(())
         };

@@ -7,6 +7,7 @@ use reprise_spec::arithmetic::{FRAME_WINDOW, SAMPLE_RATE};
 use reprise_spec::contract::Score;
 use reprise_spec::corpus::Conversion;
 use reprise_spec::values::SplitName;
+use serde::{Deserialize, Serialize};
 
 use super::files::{self, Listed};
 use super::{named, score};
@@ -26,7 +27,7 @@ pub fn run(
     work: &mut Work,
 ) -> Result<Vec<Score>, StageError> {
     let files = files::listed(work)?;
-    let contents = files::read_all(&files, work, |file, bytes| examine(file, bytes, conversion))?;
+    let contents = files::read_what_is_left(&files, work, |file, bytes| examine(file, bytes, conversion))?;
     let Checked { utterances, excluded } = assemble(files.iter().zip(contents), transcribed);
     refuse_if_too_many(split, &excluded, exclude_at_most)?;
     if utterances.is_empty() {
@@ -52,6 +53,7 @@ pub fn run(
 }
 
 /// What one file holds.
+#[derive(Serialize, Deserialize)]
 enum Content {
     /// The number of samples at 16 kHz, or why there are none to use.
     Audio(Result<u64, String>),
@@ -60,7 +62,7 @@ enum Content {
 }
 
 /// One line of a transcript file: an id and its transcript, or what is wrong with it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     id: String,
     text: Result<String, String>,
