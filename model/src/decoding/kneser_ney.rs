@@ -25,7 +25,7 @@ pub enum CannotEstimate {
 
 type Counts = BTreeMap<Vec<u32>, u64>;
 
-/// What is estimated of one order: log10-free probabilities and back-off weights.
+/// What is estimated of one order: probabilities and back-off weights, both plain.
 type Order = BTreeMap<Vec<u32>, (f64, f64)>;
 
 const UNKNOWN: u32 = 0;
@@ -34,9 +34,12 @@ const END: u32 = 2;
 
 /// The ARPA text of a model of `order`, from text with one sentence a line, words parted by white space. Lines without words are skipped.
 ///
+/// `fallback` are the discounts (of counts 1, 2, 3 and more; each at most its count) of orders with too few n-grams to estimate them, as KenLM
+/// takes 0.5, 1 and 1.5 under `--discount_fallback`; `None` refuses such text.
+///
 /// # Errors
 /// When the text has a word `<s>`, `</s>` or `<unk>`, or too few n-grams to estimate discounts from.
-pub fn estimate(text: &str, order: usize) -> Result<String, CannotEstimate> {
+pub fn estimate(text: &str, order: usize, fallback: Option<[f64; 3]>) -> Result<String, CannotEstimate> {
     if !(1..=MAX_ORDER).contains(&order) {
         return Err(CannotEstimate::Order(order));
     }
@@ -67,7 +70,7 @@ pub fn estimate(text: &str, order: usize) -> Result<String, CannotEstimate> {
     let adjusted: Vec<Counts> = (0..order).map(|index| adjusted(&counts, index)).collect();
     let mut orders: Vec<Order> = Vec::new();
     for (index, counts) in adjusted.iter().enumerate() {
-        let discounts = discounts(counts, index + 1)?;
+        let discounts = discounts(counts, index + 1).or_else(|error| fallback.ok_or(error))?;
         let estimated = interpolate(counts, discounts, &mut orders, words.len());
         orders.push(estimated);
     }
@@ -81,7 +84,9 @@ fn adjusted(counts: &[Counts], index: usize) -> Counts {
     for ngram in longer.keys() {
         *adjusted.entry(ngram[1..].to_vec()).or_default() += 1;
     }
-    adjusted.extend(counts[index].iter().filter(|(ngram, _)| ngram[0] == BEGIN).map(|(ngram, &count)| (ngram.clone(), count)));
+    adjusted.extend(
+        counts[index].iter().filter(|(ngram, _)| ngram[0] == BEGIN).map(|(ngram, &count)| (ngram.clone(), count)),
+    );
     adjusted
 }
 
@@ -161,7 +166,8 @@ mod tests {
     use super::*;
 
     fn text() -> impl Strategy<Value = String> {
-        let word = prop_oneof![9 => Just("a"), 5 => Just("b"), 3 => Just("c"), 2 => Just("d"), 1 => Just("e"), 1 => Just("f")];
+        let word =
+            prop_oneof![9 => Just("a"), 5 => Just("b"), 3 => Just("c"), 2 => Just("d"), 1 => Just("e"), 1 => Just("f")];
         let sentence = prop::collection::vec(word, 1..8).prop_map(|words| words.join(" "));
         prop::collection::vec(sentence, 15..60).prop_map(|lines| lines.join("\n"))
     }
@@ -169,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn probabilities_after_every_history_sum_to_one(text in text(), order in 1usize..4) {
-            let Ok(estimated) = estimate(&text, order) else { return Ok(()) };
+            let estimated = estimate(&text, order, Some([0.5, 1.0, 1.5])).unwrap();
             let model = arpa::read(estimated.as_bytes(), None).unwrap();
             let sum = |state: State| -> f64 {
                 let words = (0..model.words() as u32).filter(|&word| word != model.sentence_begin());
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn a_unigram_model_is_as_by_hand() {
         // Counts: a 1, b 1, c 2, d 3, </s> 1: n₁ = 3, n₂ = 1, n₃ = 1, n₄ = 0; Y = 3/5; D₁ = 1 − 2·3/5·1/3, D₂ = 2 − 3·3/5, D₃₊ = 3.
-        let model = arpa::read(estimate("a b c c d d d", 1).unwrap().as_bytes(), None).unwrap();
+        let model = arpa::read(estimate("a b c c d d d", 1, None).unwrap().as_bytes(), None).unwrap();
         let discounts = [0.6, 0.2, 3.0];
         let freed = (3.0 * discounts[0] + discounts[1] + discounts[2]) / 8.0 / 6.0;
         for (word, own) in [("a", 0.4), ("c", 1.8), ("d", 0.0), ("</s>", 0.4), ("<unk>", 0.0)] {
@@ -199,8 +205,8 @@ mod tests {
 
     #[test]
     fn texts_that_give_no_model_are_refused() {
-        assert_eq!(estimate("a <s>", 2), Err(CannotEstimate::Reserved { line: 1, word: "<s>".into() }));
-        assert_eq!(estimate("a b", 1), Err(CannotEstimate::Discount { order: 1, count: 2 }));
-        assert_eq!(estimate("", 0), Err(CannotEstimate::Order(0)));
+        assert_eq!(estimate("a <s>", 2, None), Err(CannotEstimate::Reserved { line: 1, word: "<s>".into() }));
+        assert_eq!(estimate("a b", 1, None), Err(CannotEstimate::Discount { order: 1, count: 2 }));
+        assert_eq!(estimate("", 0, None), Err(CannotEstimate::Order(0)));
     }
 }
