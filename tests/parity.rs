@@ -10,6 +10,8 @@ mod fixture;
 mod frontends;
 #[path = "parity/hidden_states.rs"]
 mod hidden_states;
+#[path = "parity/language_model.rs"]
+mod language_model;
 #[path = "parity/multires.rs"]
 mod multires;
 #[path = "parity/network.rs"]

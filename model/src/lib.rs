@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod contrastive;
 pub mod corpus;
 pub mod ctc;
+pub mod decoding;
 pub mod encoder;
 pub mod environment;
 pub mod exchange;

@@ -1,0 +1,184 @@
+//! Beam search over the words of a lexicon, with a language model.
+//!
+//! A hypothesis W has the score ln p_CTC(W) + `lm_weight` · ln P_LM(W) + `word_score` · |W| + `unknown_score` · (words that the language
+//! model lacks) + `silence_score` · (space symbols). Terms of wav2letter and flashlight (Collobert et al. 2016, arXiv:1609.03193; Pratap et
+//! al. 2019), with these differences:
+//! - p_CTC sums all paths of W, as flashlight does under `log_add`; its default takes the maximum.
+//! - P_LM is in nats here, log10 in flashlight's KenLM: a weight published for flashlight is divided by ln 10 ≈ 2.303. It includes `</s>`.
+//! - The silence score is paid once for each space symbol of the label, not for each of its frames.
+//! - Spaces stand between two words; before the first and after the last there may be one, and paths with and without are summed.
+//!
+//! The language model speaks when a word is complete: at the space after it or at the end of the utterance.
+
+use std::collections::HashMap;
+
+use super::beam::Grammar;
+use super::lexicon::Lexicon;
+use super::lm::{NgramModel, State};
+
+/// What each part of a hypothesis adds, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weights {
+    /// Times ln P_LM.
+    pub lm: f64,
+    pub word: f64,
+    /// For words that the language model scores as `<unk>`.
+    pub unknown: f64,
+    pub silence: f64,
+}
+
+/// The word sequences of a lexicon. Serves one utterance.
+#[derive(Debug)]
+pub struct WordSequences<'a> {
+    lexicon: &'a Lexicon,
+    model: Option<&'a NgramModel>,
+    weights: Weights,
+    /// Ids in `model` of the lexicon's words.
+    ids: &'a [u32],
+    histories: Vec<History>,
+    places: HashMap<(u32, u32), u32>,
+}
+
+/// Complete words: the last as a place in the lexicon, and those before.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    before: u32,
+    word: u32,
+    state: Option<State>,
+    /// What completing the last word has added.
+    added: f64,
+}
+
+/// Complete words and what has been spelt since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WordPrefix {
+    history: u32,
+    since: Since,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Since {
+    Nothing,
+    Space,
+    /// A part of a word: its node and last symbol.
+    Part(u32, u32),
+}
+
+/// The language model's id of every word of `lexicon`, which [`WordSequences::new`] takes; `<unk>`'s for words that it lacks.
+pub fn ids(lexicon: &Lexicon, model: &NgramModel) -> Vec<u32> {
+    lexicon.words().iter().map(|word| model.id(word).unwrap_or(model.unknown())).collect()
+}
+
+impl<'a> WordSequences<'a> {
+    /// `model` with its [`ids`] of the lexicon's words; without it every word sequence is equally likely.
+    pub fn new(lexicon: &'a Lexicon, model: Option<(&'a NgramModel, &'a [u32])>, weights: Weights) -> Self {
+        let start = History { before: 0, word: 0, state: model.map(|(model, _)| model.begin()), added: 0.0 };
+        Self {
+            lexicon,
+            model: model.map(|(model, _)| model),
+            weights,
+            ids: model.map_or(&[], |(_, ids)| ids),
+            histories: vec![start],
+            places: HashMap::new(),
+        }
+    }
+
+    /// `history` and one more word.
+    fn complete(&self, history: u32, word: u32) -> History {
+        let (mut added, mut state) = (self.weights.word, None);
+        if let (Some(model), Some(before)) = (self.model, self.histories[history as usize].state) {
+            let id = self.ids[word as usize];
+            let (log10, after) = model.score(before, id);
+            added += self.weights.lm * log10 * std::f64::consts::LN_10;
+            if id == model.unknown() {
+                added += self.weights.unknown;
+            }
+            state = Some(after);
+        }
+        History { before: history, word, state, added }
+    }
+
+    /// What the end of the sentence adds.
+    fn end(&self, history: &History) -> f64 {
+        match (self.model, history.state) {
+            (Some(model), Some(state)) => {
+                self.weights.lm * model.score(state, model.sentence_end()).0 * std::f64::consts::LN_10
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn words(&self, mut history: u32) -> Vec<String> {
+        let mut words = Vec::new();
+        while history != 0 {
+            let History { before, word, .. } = self.histories[history as usize];
+            words.push(self.lexicon.word(word).to_owned());
+            history = before;
+        }
+        words.reverse();
+        words
+    }
+}
+
+impl Grammar for WordSequences<'_> {
+    type Prefix = WordPrefix;
+    type Label = Vec<String>;
+
+    fn start(&self) -> WordPrefix {
+        WordPrefix { history: 0, since: Since::Nothing }
+    }
+
+    fn last(&self, prefix: WordPrefix) -> Option<u32> {
+        match prefix.since {
+            Since::Nothing => None,
+            Since::Space => Some(self.lexicon.space()),
+            Since::Part(_, symbol) => Some(symbol),
+        }
+    }
+
+    fn extend(&mut self, prefix: WordPrefix, next: &mut dyn FnMut(u32, WordPrefix, f64)) {
+        let lexicon = self.lexicon;
+        let (space, silence) = (lexicon.space(), self.weights.silence);
+        let node = match prefix.since {
+            Since::Part(node, _) => node,
+            Since::Nothing => {
+                next(space, WordPrefix { since: Since::Space, ..prefix }, silence);
+                0
+            }
+            Since::Space => 0,
+        };
+        for (&symbol, &child) in &lexicon.node(node).children {
+            next(symbol, WordPrefix { since: Since::Part(child, symbol), ..prefix }, 0.0);
+        }
+        for &word in &lexicon.node(node).words {
+            let place = match self.places.get(&(prefix.history, word)) {
+                Some(&place) => place,
+                None => {
+                    let place = self.histories.len() as u32;
+                    self.histories.push(self.complete(prefix.history, word));
+                    self.places.insert((prefix.history, word), place);
+                    place
+                }
+            };
+            let added = self.histories[place as usize].added + silence;
+            next(space, WordPrefix { history: place, since: Since::Space }, added);
+        }
+    }
+
+    fn finish(&self, prefix: WordPrefix, whole: &mut dyn FnMut(Vec<String>, f64)) {
+        let history = &self.histories[prefix.history as usize];
+        let Since::Part(node, _) = prefix.since else {
+            return whole(self.words(prefix.history), self.end(history));
+        };
+        for &word in &self.lexicon.node(node).words {
+            let complete = self.complete(prefix.history, word);
+            let mut words = self.words(prefix.history);
+            words.push(self.lexicon.word(word).to_owned());
+            whole(words, complete.added + self.end(&complete));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "words_tests.rs"]
+mod tests;
