@@ -1,8 +1,8 @@
 //! Canonical correlation analysis, and its mean weighted by projections (PWCCA), scored on samples that it was not fitted on.
 //!
 //! Source: the procedure of the public layer-wise toolkit (papers.md section 4.2, hubert.md section 6.3; Pasad et al. 2021, after Morcos et
-//! al. 2018). Two departures, both in numbers that the toolkit leaves to rounding: square roots of the inverse covariances come from the
-//! covariances' eigenvalues instead of those of a pseudo-inverse, which is the same and keeps ten more digits; and directions in which
+//! al. 2018). Departures, all in what the toolkit leaves to rounding: square roots of the inverse covariances come from the
+//! covariances' eigenvalues instead of those of a pseudo-inverse, which is the same and keeps more digits; directions have a sign ([`Weighting::Toolkit`]); and directions in which
 //! the scored samples do not vary ([`STILL`]), such as the sum of one-hot labels, are left out, because their correlation is that of rounding
 //! errors.
 
@@ -26,8 +26,11 @@ pub struct Regularisation {
 /// What the weights of PWCCA are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
-    /// As in the toolkit: the raw view, and its projections with the mean of the view's i-th dimension added to the i-th direction. It
-    /// depends on where the view's zero is.
+    /// As in the toolkit: the raw view, and its projections with the mean of the view's i-th dimension added to the i-th direction.
+    ///
+    /// It depends on where the view's zero is and, because a mean is added, on the sign of each direction, which a singular value
+    /// decomposition leaves open and which can move the score by hundredths. Here the first large coefficient of a direction in the
+    /// weighted view is positive; the toolkit takes the sign that LAPACK gives.
     Toolkit,
     /// The view and its projections, both centred.
     Centred,
@@ -108,9 +111,10 @@ impl Moments {
         let (x, y) = (self.x.whitener(by.x)?, self.y.whitener(by.y)?);
         let cross = self.cross.index_select(0, &x.kept).index_select(1, &y.kept);
         let (u, _, v) = x.matrix.matmul(&cross).matmul(&y.matrix.tr()).f_svd(true, true)?;
-        let axes =
-            |directions: Tensor, whitener: Axes| Axes { matrix: directions.matmul(&whitener.matrix), ..whitener };
-        Ok(Projection { x: axes(u.tr(), x), y: axes(v.tr(), y) })
+        let (along_x, along_y) = (u.tr().matmul(&x.matrix), v.tr().matmul(&y.matrix));
+        let signs = signs(if x.kept.size() < y.kept.size() { &along_x } else { &along_y })?;
+        let axes = |kept: Tensor, matrix: Tensor| Axes { kept, matrix: matrix * &signs };
+        Ok(Projection { x: axes(x.kept, along_x), y: axes(y.kept, along_y) })
     }
 }
 
@@ -202,6 +206,16 @@ impl Projected {
         let weights = basis.tr().matmul(&view).abs().sum_dim_intlist([1].as_slice(), false, Kind::Double);
         Ok(&weights / weights.sum(Kind::Double))
     }
+}
+
+/// The sign of each row's first coefficient that is at least half as large as its largest one: −1 or 1, directions × 1.
+fn signs(directions: &Tensor) -> Result<Tensor, StageError> {
+    let rows = Vec::<Vec<f64>>::try_from(directions)?;
+    let sign = |row: &Vec<f64>| {
+        let largest = row.iter().fold(0_f64, |largest, value| largest.max(value.abs()));
+        row.iter().find(|value| value.abs() >= largest / 2.).map_or(1., |value| value.signum())
+    };
+    Ok(Tensor::f_from_slice(&rows.iter().map(sign).collect::<Vec<f64>>())?.unsqueeze(1))
 }
 
 /// The mean of each column (1 × D), and the rows without it.

@@ -117,13 +117,14 @@ pub struct Attention {
 /// No square matrix, or a row that sums to something else.
 pub fn attention(weights_tt: &Tensor) -> Result<Attention, StageError> {
     let size = weights_tt.size();
-    let square = size.len() == 2 && size[0] == size[1] && size[0] > 0;
+    let fail = || StageError::Failed(format!("attention of shape {size:?} is not square with rows that sum to 1"));
+    if size.len() != 2 || size[0] != size[1] || size[0] == 0 {
+        return Err(fail());
+    }
     let weights_tt = weights_tt.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
-    if !square
-        || !((weights_tt.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)? - 1.).abs().max().double_value(&[])
-            < 1e-3)
-    {
-        return Err(StageError::Failed(format!("attention of shape {size:?} is not square with rows that sum to 1")));
+    let sums = weights_tt.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)?;
+    if bool::try_from((sums - 1.).abs().lt(1e-3).logical_not().any())? {
+        return Err(fail());
     }
     let frames = Tensor::arange(size[0], (Kind::Double, Device::Cpu));
     let apart = (frames.unsqueeze(1) - frames.unsqueeze(0)).abs();
