@@ -1,5 +1,7 @@
 //! Our numbers against those of reference implementations, on fixtures that `tests/fixtures/generate/` makes.
 
+#[path = "parity/analysis.rs"]
+mod analysis;
 #[path = "parity/exchange.rs"]
 mod exchange;
 #[path = "parity/features.rs"]

@@ -4,6 +4,7 @@
 //! knows runs, golden metrics or reports.
 
 pub mod alignment;
+pub mod analysis;
 pub mod audio;
 pub mod batch;
 pub mod bootstrap;

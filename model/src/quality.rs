@@ -53,11 +53,16 @@ pub struct Scores {
 impl Joint {
     /// Counts pairs of phone and label, all below `phones` and `clusters`.
     pub fn count(phones: usize, clusters: usize, pairs: impl IntoIterator<Item = (u8, u16)>) -> Self {
-        let mut counts = vec![0; phones * clusters];
-        for (phone, label) in pairs {
-            counts[usize::from(phone) * clusters + usize::from(label)] += 1;
+        Self::of(phones, clusters, pairs.into_iter().map(|(phone, label)| (phone.into(), label.into())))
+    }
+
+    /// [`Joint::count`] where classes of any kind and number, such as words, stand for the phones.
+    pub fn of(classes: usize, clusters: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let mut counts = vec![0; classes * clusters];
+        for (class, cluster) in pairs {
+            counts[class * clusters + cluster] += 1;
         }
-        Self { phones, clusters, counts }
+        Self { phones: classes, clusters, counts }
     }
 
     /// All frames.
@@ -121,7 +126,8 @@ impl Joint {
     }
 }
 
-fn excess(clusters: usize, phones: usize, frames: u64) -> f64 {
+/// The expected bias of the plug-in mutual information in nats, were all of so many clusters and phones to occur.
+pub fn excess(clusters: usize, phones: usize, frames: u64) -> f64 {
     clusters.saturating_sub(1) as f64 * phones.saturating_sub(1) as f64 / (2. * frames.max(1) as f64)
 }
 
@@ -142,7 +148,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(values: &[f64]) -> Self {
+    /// Of at least one value.
+    pub fn of(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -158,6 +165,24 @@ pub struct Null {
     pub pnmi: Spread,
     pub phone_purity: Spread,
     pub cluster_purity: Spread,
+}
+
+/// What `pairs` of class and cluster score after their clusters were shuffled, `draws` times.
+pub fn null(classes: usize, clusters: usize, pairs: impl IntoIterator<Item = (usize, usize)>, draws: u32) -> Null {
+    let (of_class, mut of_cluster): (Vec<usize>, Vec<usize>) = pairs.into_iter().unzip();
+    let nulls: Vec<Scores> = (0..draws)
+        .map(|draw| {
+            Draws::new(0, "shuffled labels", &[u64::from(draw)], "").shuffle(&mut of_cluster);
+            Joint::of(classes, clusters, of_class.iter().copied().zip(of_cluster.iter().copied())).scores()
+        })
+        .collect();
+    let spread = |of: fn(&Scores) -> f64| Spread::of(&nulls.iter().map(of).collect::<Vec<_>>());
+    Null {
+        draws,
+        pnmi: spread(|scores| scores.pnmi),
+        phone_purity: spread(|scores| scores.phone_purity),
+        cluster_purity: spread(|scores| scores.cluster_purity),
+    }
 }
 
 /// Whether the numbers may be used.
@@ -194,15 +219,6 @@ pub fn measure(setting: Setting, pairs: &[(u8, u16)], draws: u32) -> (Quality, J
     let (phones, clusters) = (setting.phones as usize, setting.clusters as usize);
     let joint = Joint::count(phones, clusters, pairs.iter().copied());
     let scores = joint.scores();
-    let mut labels: Vec<u16> = pairs.iter().map(|(_, label)| *label).collect();
-    let nulls: Vec<Scores> = (0..draws)
-        .map(|draw| {
-            Draws::new(0, "shuffled labels", &[u64::from(draw)], "").shuffle(&mut labels);
-            let shuffled = pairs.iter().zip(&labels).map(|((phone, _), label)| (*phone, *label));
-            Joint::count(phones, clusters, shuffled).scores()
-        })
-        .collect();
-    let spread = |of: fn(&Scores) -> f64| Spread::of(&nulls.iter().map(of).collect::<Vec<_>>());
     let worst = excess(clusters, phones, setting.frames);
     let allowed = BIAS_LIMIT * scores.phone_entropy;
     let verdict = if worst <= allowed {
@@ -224,12 +240,12 @@ pub fn measure(setting: Setting, pairs: &[(u8, u16)], draws: u32) -> (Quality, J
         scores,
         bias,
         pnmi_corrected: if scores.phone_entropy > 0. { corrected } else { 0. },
-        null: Null {
+        null: null(
+            phones,
+            clusters,
+            pairs.iter().map(|(phone, label)| (usize::from(*phone), usize::from(*label))),
             draws,
-            pnmi: spread(|scores| scores.pnmi),
-            phone_purity: spread(|scores| scores.phone_purity),
-            cluster_purity: spread(|scores| scores.cluster_purity),
-        },
+        ),
         dead_clusters: joint.by_cluster().iter().filter(|count| **count == 0).count() as u32,
         setting,
     };

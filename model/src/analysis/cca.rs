@@ -1,0 +1,227 @@
+//! Canonical correlation analysis, and its mean weighted by projections (PWCCA), scored on samples that it was not fitted on.
+//!
+//! Source: the procedure of the public layer-wise toolkit (papers.md section 4.2, hubert.md section 6.3; Pasad et al. 2021, after Morcos et
+//! al. 2018). Departures, all in what the toolkit leaves to rounding: square roots of the inverse covariances come from the covariances'
+//! eigenvalues instead of those of a pseudo-inverse, which is the same and exact to more digits (the pseudo-inverse by a general
+//! decomposition moved a score by 0.016 where dimensions were repeated); directions have a sign ([`Weighting::Toolkit`]); and directions in
+//! which the scored samples do not vary ([`STILL`]), such as the sum of one-hot labels, are left out, because their correlation is that of
+//! rounding errors.
+
+use tch::{Kind, Tensor};
+
+use crate::failure::StageError;
+
+/// The share of the largest variance of a direction below which a direction is left out of a score.
+pub const STILL: f64 = 1e-9;
+
+/// Eigenvalues below this share of the largest are taken for zero, as NumPy's pseudo-inverse does with singular values.
+const ZERO: f64 = 1e-15;
+
+/// What is added to the diagonals of the scaled covariances; dimensions whose scaled variance is below it are dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regularisation {
+    pub x: f64,
+    pub y: f64,
+}
+
+/// What the weights of PWCCA are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// As in the toolkit: the raw view, and its projections with the mean of the view's i-th dimension added to the i-th direction.
+    ///
+    /// It depends on where the view's zero is and, because a mean is added, on the sign of each direction, which a singular value
+    /// decomposition leaves open and which can move the score by hundredths. Here the first large coefficient of a direction in the
+    /// weighted view is positive; the toolkit takes the sign that LAPACK gives.
+    Toolkit,
+    /// The view and its projections, both centred.
+    Centred,
+}
+
+/// How alike two views are on the scored samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Mean correlation, weighted by how much of the lower-dimensional view (of equal ones, the second) its direction explains.
+    pub pwcca: f64,
+    /// Plain mean of the correlations.
+    pub cca: f64,
+    /// Of each direction that varies, in descending order of the correlation on the training samples.
+    pub correlations: Vec<f64>,
+}
+
+/// What a fit needs to know of the training samples: their covariances, decomposed once for all regularisations.
+#[derive(Debug)]
+pub struct Moments {
+    x: Covariance,
+    y: Covariance,
+    /// Divided by the geometric mean of the views' scales.
+    cross: Tensor,
+}
+
+#[derive(Debug)]
+struct Covariance {
+    /// D × D, with 1 as its largest magnitude.
+    scaled: Tensor,
+    variances: Vec<f64>,
+    scale: f64,
+    /// Of the dimensions that the last regularisation kept: ascending eigenvalues, eigenvectors in columns.
+    decomposed: Option<(Vec<i64>, Tensor, Tensor)>,
+}
+
+/// The linear maps of two views to their canonical directions.
+#[derive(Debug)]
+pub struct Projection {
+    x: Axes,
+    y: Axes,
+}
+
+#[derive(Debug)]
+struct Axes {
+    kept: Tensor,
+    /// Directions × kept dimensions.
+    matrix: Tensor,
+}
+
+/// A view of the scored samples in canonical directions.
+struct Projected {
+    /// N × kept dimensions.
+    raw: Tensor,
+    mean: Tensor,
+    /// N × directions, centred.
+    along: Tensor,
+    variances: Tensor,
+}
+
+impl Moments {
+    /// The moments of N × Dx and N × Dy training rows (float64).
+    ///
+    /// # Errors
+    /// A view that is constant.
+    pub fn of(x: &Tensor, y: &Tensor) -> Result<Self, StageError> {
+        let (x, y) = (centred(x).1, centred(y).1);
+        let rest = (x.size()[0] - 1).max(1) as f64;
+        let cross = x.tr().f_matmul(&y)? / rest;
+        let (x, y) = (Covariance::of(&x, rest)?, Covariance::of(&y, rest)?);
+        Ok(Self { cross: cross / (x.scale * y.scale).sqrt(), x, y })
+    }
+
+    /// The canonical directions, as many as the lower-dimensional view keeps dimensions.
+    ///
+    /// # Errors
+    /// No dimension is kept, or a decomposition doesn't converge: another regularisation may do.
+    pub fn fit(&mut self, by: Regularisation) -> Result<Projection, StageError> {
+        let (x, y) = (self.x.whitener(by.x)?, self.y.whitener(by.y)?);
+        let cross = self.cross.index_select(0, &x.kept).index_select(1, &y.kept);
+        let (u, _, v) = x.matrix.matmul(&cross).matmul(&y.matrix.tr()).f_svd(true, true)?;
+        let (along_x, along_y) = (u.tr().matmul(&x.matrix), v.tr().matmul(&y.matrix));
+        let signs = signs(if x.kept.size() < y.kept.size() { &along_x } else { &along_y })?;
+        let axes = |kept: Tensor, matrix: Tensor| Axes { kept, matrix: matrix * &signs };
+        Ok(Projection { x: axes(x.kept, along_x), y: axes(y.kept, along_y) })
+    }
+}
+
+impl Covariance {
+    fn of(centred: &Tensor, rest: f64) -> Result<Self, StageError> {
+        let covariance = centred.tr().f_matmul(centred)? / rest;
+        let scale = covariance.abs().max().double_value(&[]);
+        if scale <= 0. {
+            let message = "a view is the same in all training samples".to_owned();
+            return Err(StageError::refused(message, "analyse a checkpoint whose layers respond to the input"));
+        }
+        let scaled = covariance / scale;
+        let variances = Vec::try_from(scaled.diagonal(0, 0, 1).contiguous())?;
+        Ok(Self { scaled, variances, scale, decomposed: None })
+    }
+
+    /// W with W C Wᵀ = 1 for the regularised covariance C of the dimensions that are kept.
+    fn whitener(&mut self, epsilon: f64) -> Result<Axes, StageError> {
+        let kept: Vec<i64> =
+            (0..).zip(&self.variances).filter(|(_, v)| **v >= epsilon).map(|(index, _)| index).collect();
+        if kept.is_empty() {
+            return Err(StageError::Failed(format!("no dimension's variance reaches the regularisation {epsilon:e}")));
+        }
+        let index = Tensor::from_slice(&kept);
+        let (values, vectors) = match self.decomposed.take() {
+            Some((before, values, vectors)) if before == kept => (values, vectors),
+            _ => self.scaled.index_select(0, &index).index_select(1, &index).f_linalg_eigh("L")?,
+        };
+        let regularised = &values + epsilon;
+        let floor = regularised.f_max()? * ZERO;
+        let inverse = regularised.rsqrt().where_self(&regularised.gt_tensor(&floor), &values.zeros_like());
+        let matrix = inverse.unsqueeze(1) * vectors.tr();
+        self.decomposed = Some((kept, values, vectors));
+        Ok(Axes { kept: index, matrix })
+    }
+}
+
+impl Projection {
+    /// Correlations of N × Dx and N × Dy rows along the canonical directions, and their means. Rows are centred by their own mean.
+    ///
+    /// # Errors
+    /// No more rows than directions; no direction in which both views vary; a score that is not finite.
+    pub fn score(&self, x: &Tensor, y: &Tensor, weighting: Weighting) -> Result<Score, StageError> {
+        let (rows, directions) = (x.size()[0], self.x.matrix.size()[0]);
+        if rows <= directions {
+            return Err(StageError::refused(
+                format!("{rows} samples to score {directions} directions on"),
+                "sample more tokens, or use fewer folds",
+            ));
+        }
+        let (x, y) = (self.x.project(x), self.y.project(y));
+        let varies = |view: &Projected| view.variances.gt_tensor(&(view.variances.max() * STILL));
+        let alive = varies(&x).logical_and(&varies(&y)).nonzero().squeeze_dim(1);
+        if alive.size()[0] == 0 {
+            return Err(StageError::Failed("the scored samples vary in no canonical direction".into()));
+        }
+        let product = (&x.along * &y.along).sum_dim_intlist([0].as_slice(), false, Kind::Double);
+        let correlations = (product / (&x.variances * &y.variances).sqrt()).index_select(0, &alive);
+        let smaller = if self.x.matrix.size()[1] < self.y.matrix.size()[1] { &x } else { &y };
+        let weights = smaller.weights(&alive, weighting)?;
+        let pwcca = (&weights * &correlations).sum(Kind::Double).double_value(&[]);
+        let cca = correlations.mean(Kind::Double).double_value(&[]);
+        if !(pwcca.is_finite() && cca.is_finite()) {
+            return Err(StageError::Failed("a canonical correlation is not a number".into()));
+        }
+        Ok(Score { pwcca, cca, correlations: Vec::try_from(correlations)? })
+    }
+}
+
+impl Axes {
+    fn project(&self, rows: &Tensor) -> Projected {
+        let raw = rows.index_select(1, &self.kept);
+        let (mean, centred) = centred(&raw);
+        let along = centred.matmul(&self.matrix.tr());
+        let variances = along.square().sum_dim_intlist([0].as_slice(), false, Kind::Double);
+        Projected { raw, mean, along, variances }
+    }
+}
+
+impl Projected {
+    /// How much of the view each direction explains: with an orthonormal basis q of the directions, Σⱼ |qᵢ · view's dimension j|; sums to 1.
+    fn weights(&self, alive: &Tensor, weighting: Weighting) -> Result<Tensor, StageError> {
+        let along = self.along.index_select(1, alive);
+        let (along, view) = match weighting {
+            Weighting::Toolkit => (along + self.mean.index_select(1, alive), self.raw.shallow_clone()),
+            Weighting::Centred => (along, &self.raw - &self.mean),
+        };
+        let (basis, _) = Tensor::f_linalg_qr(&along, "reduced")?;
+        let weights = basis.tr().matmul(&view).abs().sum_dim_intlist([1].as_slice(), false, Kind::Double);
+        Ok(&weights / weights.sum(Kind::Double))
+    }
+}
+
+/// The sign of each row's first coefficient that is at least half as large as its largest one: −1 or 1, directions × 1.
+fn signs(directions: &Tensor) -> Result<Tensor, StageError> {
+    let rows = Vec::<Vec<f64>>::try_from(directions)?;
+    let sign = |row: &Vec<f64>| {
+        let largest = row.iter().fold(0_f64, |largest, value| largest.max(value.abs()));
+        row.iter().find(|value| value.abs() >= largest / 2.).map_or(1., |value| value.signum())
+    };
+    Ok(Tensor::f_from_slice(&rows.iter().map(sign).collect::<Vec<f64>>())?.unsqueeze(1))
+}
+
+/// The mean of each column (1 × D), and the rows without it.
+fn centred(rows: &Tensor) -> (Tensor, Tensor) {
+    let mean = rows.mean_dim([0].as_slice(), true, Kind::Double);
+    let rows = rows - &mean;
+    (mean, rows)
+}

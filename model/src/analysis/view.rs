@@ -1,0 +1,140 @@
+//! One side of a comparison: a matrix of samples, or its principal components.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::failure::StageError;
+
+/// N samples of D numbers each, and to how many principal components they are reduced before they are compared.
+#[derive(Debug)]
+pub struct View {
+    rows_nd: Tensor,
+    components: Option<usize>,
+}
+
+impl View {
+    /// The rows of an N × D matrix, in float64 on the CPU.
+    ///
+    /// # Errors
+    /// A tensor that is no matrix, one without rows or columns, values that aren't finite.
+    pub fn new(rows_nd: &Tensor) -> Result<Self, StageError> {
+        let size = rows_nd.size();
+        if size.len() != 2 || size.contains(&0) {
+            return Err(StageError::Failed(format!("a view is a matrix of samples, not an array of shape {size:?}")));
+        }
+        let rows_nd = rows_nd.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        if !bool::try_from(rows_nd.f_isfinite()?.f_all()?)? {
+            let message = "a view has values that are infinite or not a number".to_owned();
+            return Err(StageError::refused(message, "look at the loss of the run that made the checkpoint"));
+        }
+        Ok(Self { rows_nd, components: None })
+    }
+
+    /// Labels below `classes` as N × `classes` rows with a single one.
+    ///
+    /// # Errors
+    /// A label that is no class; no labels.
+    pub fn one_hot(labels: &[u32], classes: usize) -> Result<Self, StageError> {
+        if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+            return Err(StageError::Failed(format!("label {label} is none of {classes} classes")));
+        }
+        let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
+        Self::new(&Tensor::f_from_slice(&labels)?.f_one_hot(classes as i64)?)
+    }
+
+    /// The same samples, reduced to their first `components` principal components, which each trial finds on its training rows. It makes
+    /// another metric of what is measured: see [`metric_name`].
+    pub fn reduced(self, components: usize) -> Self {
+        Self { components: (components < self.width()).then_some(components.max(1)), ..self }
+    }
+
+    /// N.
+    pub fn samples(&self) -> usize {
+        self.rows_nd.size()[0] as usize
+    }
+
+    /// The dimension that is compared.
+    pub fn dimension(&self) -> usize {
+        self.components.unwrap_or(self.width())
+    }
+
+    /// The same rows in another order or with repetitions.
+    pub fn select(&self, rows: &[i64]) -> Self {
+        Self { rows_nd: self.rows(rows), components: self.components }
+    }
+
+    /// The rows of these numbers.
+    pub fn rows(&self, rows: &[i64]) -> Tensor {
+        self.rows_nd.index_select(0, &Tensor::from_slice(rows))
+    }
+
+    /// How rows become what is compared, fitted on some of them.
+    pub fn fit(&self, train: &[i64]) -> Result<Reduction, StageError> {
+        self.components.map_or(Ok(Reduction(None)), |components| Reduction::fit(&self.rows(train), components))
+    }
+
+    fn width(&self) -> usize {
+        self.rows_nd.size()[1] as usize
+    }
+}
+
+/// The name of a metric on two views: the base name, and how many principal components it is measured on where a view is reduced.
+pub fn metric_name(base: &str, x: &View, y: &View) -> String {
+    let part = |view: &View, word: &str| view.components.map_or(String::new(), |count| format!("-{word}{count}"));
+    format!("{base}{}{}", part(x, "pca"), part(y, "target-pca"))
+}
+
+/// A projection to principal components, or none.
+#[derive(Debug)]
+pub struct Reduction(Option<(Tensor, Tensor)>);
+
+impl Reduction {
+    /// The axes of largest variance of N × D rows, found from the covariance's eigenvectors.
+    fn fit(rows_nd: &Tensor, components: usize) -> Result<Self, StageError> {
+        let mean_1d = rows_nd.mean_dim([0].as_slice(), true, Kind::Double);
+        let centred_nd = rows_nd - &mean_1d;
+        let (_, vectors_dd) = centred_nd.tr().matmul(&centred_nd).f_linalg_eigh("L")?;
+        let axes_dc = vectors_dd.f_flip([1])?.f_narrow(1, 0, components as i64)?;
+        Ok(Self(Some((mean_1d, axes_dc))))
+    }
+
+    /// N × D rows as N × components.
+    pub fn apply(&self, rows_nd: Tensor) -> Tensor {
+        match &self.0 {
+            Some((mean_1d, axes_dc)) => (rows_nd - mean_1d).matmul(axes_dc),
+            None => rows_nd,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn principal_components_keep_the_directions_of_largest_variance() {
+        let rows: Vec<f64> = (0..40).flat_map(|n| [(n % 2) as f64 * 0.1, n as f64, (n % 5) as f64]).collect();
+        let view = View::new(&Tensor::from_slice(&rows).view([40, 3])).unwrap().reduced(2);
+        assert_eq!((view.dimension(), view.samples()), (2, 40));
+        let all: Vec<i64> = (0..40).collect();
+        let reduced = view.fit(&all).unwrap().apply(view.rows(&all));
+        let variances = Vec::<f64>::try_from(reduced.square().mean_dim([0].as_slice(), false, Kind::Double)).unwrap();
+        assert!(variances[0] > 133. && variances[0] < 134., "{variances:?}");
+        assert!(variances[1] > 1.9 && variances[1] < 2.01, "{variances:?}");
+    }
+
+    #[test]
+    fn reduced_metrics_have_their_own_names() {
+        let view = || View::one_hot(&[0, 1, 2, 1], 3).unwrap();
+        assert_eq!(metric_name("cca-word", &view(), &view().reduced(7)), "cca-word");
+        assert_eq!(metric_name("cca-word", &view().reduced(2), &view()), "cca-word-pca2");
+        assert_eq!(metric_name("cca-intra", &view().reduced(2), &view().reduced(1)), "cca-intra-pca2-target-pca1");
+    }
+
+    #[test]
+    fn what_is_no_view_is_refused() {
+        assert!(View::one_hot(&[3], 3).is_err());
+        assert!(View::one_hot(&[], 3).is_err());
+        assert!(View::new(&Tensor::from_slice(&[1.0, f64::NAN]).view([1, 2])).is_err());
+        assert!(View::new(&Tensor::from_slice(&[1.0])).is_err());
+    }
+}

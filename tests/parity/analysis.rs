@@ -1,0 +1,54 @@
+//! PWCCA against the documented procedure in NumPy, mutual information against scikit-learn (tests/fixtures/generate/analysis.py).
+
+use reprise_model::analysis::cca::{Moments, Regularisation, Weighting};
+use reprise_model::quality::Joint;
+use tch::Tensor;
+
+use crate::fixture::arrays;
+
+fn check(name: &str, tolerance: f64) {
+    tch::set_num_threads(1);
+    let fixture = arrays(&format!("analysis/cca-{name}.npz"));
+    let train = fixture["train"].int64_value(&[0]);
+    let [x, y] = ["x", "y"].map(|view| &fixture[view]);
+    let epsilon = |index| fixture["epsilons"].double_value(&[index]);
+    let by = Regularisation { x: epsilon(0), y: epsilon(1) };
+    let projection = Moments::of(&x.narrow(0, 0, train), &y.narrow(0, 0, train)).unwrap().fit(by).unwrap();
+    let scored = |view: &Tensor| view.narrow(0, train, view.size()[0] - train);
+    for (index, weighting) in [(0, Weighting::Toolkit), (1, Weighting::Centred)] {
+        let found = projection.score(&scored(x), &scored(y), weighting).unwrap();
+        let expected = fixture["pwcca"].double_value(&[index]);
+        assert!((found.pwcca - expected).abs() < tolerance, "{name}, {weighting:?}: {} for {expected}", found.pwcca);
+        let expected = Vec::<f64>::try_from(&fixture["correlations"]).unwrap();
+        assert_eq!(found.correlations.len(), expected.len(), "{name}");
+        for (ours, theirs) in found.correlations.iter().zip(&expected) {
+            assert!((ours - theirs).abs() < tolerance, "{name}: {found:?} for {expected:?}");
+        }
+        let mean = expected.iter().sum::<f64>() / expected.len() as f64;
+        assert!((found.cca - mean).abs() < tolerance, "{name}");
+    }
+}
+
+#[test]
+fn well_conditioned_views_score_as_documented() {
+    for name in ["second-smaller", "first-smaller", "equal"] {
+        check(name, 1e-6);
+    }
+}
+
+#[test]
+fn singular_views_score_as_documented() {
+    for name in ["one-hot", "one-hot-singular"] {
+        check(name, 1e-3);
+    }
+}
+
+#[test]
+fn mutual_information_is_scikit_learn_s() {
+    let fixture = arrays("analysis/information.npz");
+    let [labels, clusters] = ["labels", "clusters"].map(|name| Vec::<i64>::try_from(&fixture[name]).unwrap());
+    let pairs = labels.iter().zip(&clusters).map(|(label, cluster)| (*label as usize, *cluster as usize));
+    let found = Joint::of(400, 900, pairs).scores().mutual_information;
+    let expected = fixture["information"].double_value(&[0]);
+    assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
+}
