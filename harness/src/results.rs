@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reprise_spec::contract::Score;
 use reprise_spec::evaluation::{Point, Rate};
+use reprise_spec::finetuning::Top;
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
@@ -18,7 +19,8 @@ pub struct Results {
     pub iterations: Vec<Iteration>,
     /// Codebooks that were measured and that nothing was trained on, in the order of the experiment.
     pub codebooks: Vec<Codebook>,
-    /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained.
+    /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained. Of a point
+    /// the whole network comes first, then what was made of its top layers.
     pub judgements: Vec<Judgement>,
 }
 
@@ -58,6 +60,7 @@ pub struct Codebook {
 #[serde(rename_all = "kebab-case")]
 pub struct Judgement {
     pub point: Option<Point>,
+    pub top: Top,
     /// What pretraining took up to there.
     pub cost: Cost,
     pub finetuning: Vec<Score>,
@@ -97,6 +100,7 @@ impl Results {
         let mut results = Self::default();
         let mut units: BTreeMap<StageKey, Units> = BTreeMap::new();
         let mut measured_alone: Vec<(String, StageKey)> = Vec::new();
+        let mut tops: BTreeMap<StageKey, Top> = BTreeMap::new();
         for stage in &run.stages {
             let Some(manifest) = manifest(stage, store) else { continue };
             let (summary, inputs) = (&manifest.summary, &manifest.inputs);
@@ -130,34 +134,43 @@ impl Results {
                     let steps = u64::from(settings.steps.get());
                     results.iterations.push(Iteration { targets, steps, pretraining: summary.clone() });
                 }
-                Stage::Finetune(_) => {
-                    let judgement = results.judgement(stage.point);
+                Stage::Finetune(settings) => {
+                    tops.insert(manifest.key, settings.top);
+                    let judgement = results.judgement(stage.point, settings.top);
                     judgement.finetuning = summary.clone();
                     judgement.cost = Cost::of(&manifest, store);
                 }
                 Stage::Decode(decode) => {
                     let recognition = Recognition { split: decode.split.to_string(), scores: summary.clone() };
-                    results.judgement(stage.point).recognition.push(recognition);
+                    let finetuned = inputs.iter().find(|input| input.role == Role::Finetuned);
+                    let top = finetuned.and_then(|input| tops.get(&input.key)).copied().unwrap_or_default();
+                    results.judgement(stage.point, top).recognition.push(recognition);
                 }
                 Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
             }
         }
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });
         results.codebooks = measured_alone.into_iter().filter_map(codebook).collect();
-        results.judgements.sort_by_key(|judgement| judgement.point);
+        results.judgements.sort_by_key(|judgement| (judgement.point, judgement.top));
         results
+    }
+
+    /// The judgements of whole networks.
+    pub fn whole(&self) -> impl DoubleEndedIterator<Item = &Judgement> {
+        self.judgements.iter().filter(|judgement| judgement.top == Top::Kept)
     }
 
     /// The judgement of the last step of pretraining, or of the model that was never pretrained.
     pub fn last(&self) -> Option<&Judgement> {
-        self.judgements.last()
+        self.whole().next_back()
     }
 
-    fn judgement(&mut self, point: Option<Point>) -> &mut Judgement {
-        let index = self.judgements.iter().position(|known| known.point == point).unwrap_or_else(|| {
-            self.judgements.push(Judgement { point, ..Judgement::default() });
-            self.judgements.len() - 1
-        });
+    fn judgement(&mut self, point: Option<Point>, top: Top) -> &mut Judgement {
+        let index =
+            self.judgements.iter().position(|known| (known.point, known.top) == (point, top)).unwrap_or_else(|| {
+                self.judgements.push(Judgement { point, top, ..Judgement::default() });
+                self.judgements.len() - 1
+            });
         &mut self.judgements[index]
     }
 }

@@ -1,4 +1,4 @@
-//! A character recogniser: the HuBERT encoder, one output layer, and the CTC loss.
+//! A recogniser: the HuBERT encoder, one output layer, and the CTC loss.
 //!
 //! Shape suffixes: B utterances, T frames of 20 or 40 ms, C front-end width, D encoder width, V symbols with the blank first.
 //! Source: HuBERT (arXiv:2106.07447) section 4.3, CTC (Graves et al. 2006); fairseq `HubertCtc`. Parameters bear the names of Hugging Face's
@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
+use reprise_spec::finetuning::Finetuning;
 use reprise_spec::network::{FrontEnd, Initialisation, Network};
-use reprise_spec::training::Finetuning;
 use tch::nn::{Init, Path};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -93,11 +93,8 @@ impl CtcModel {
     }
 
     /// Scores of every symbol at every frame, B × T × V; frames beyond an utterance's own mean nothing.
-    ///
-    /// With `encoder_learns` false, only the output layer is recorded for the backward pass.
-    pub fn logits(&self, frames: &Frames, masks: &Masks, mode: Mode, encoder_learns: bool) -> Tensor {
-        let encode = || self.hubert.encode(&frames.features_btc, &frames.lengths, masks, mode);
-        let x_btd = if encoder_learns { encode() } else { tch::no_grad(encode) };
+    pub fn logits(&self, frames: &Frames, masks: &Masks, mode: Mode) -> Tensor {
+        let x_btd = self.hubert.encode(&frames.features_btc, &frames.lengths, masks, mode);
         self.output.forward(&mode.dropout(x_btd, self.dropout))
     }
 }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use reprise_spec::arithmetic::{SAMPLE_RATE, frames_at};
+use reprise_spec::finetuning::Top;
 use reprise_spec::network::Network;
-use reprise_spec::training::{Batching, Finetuning, Lengths, SpanMasking};
+use reprise_spec::stage::FinetuneStage;
+use reprise_spec::training::{Batching, Lengths, SpanMasking};
 use reprise_spec::values::Seconds;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,10 +128,15 @@ pub struct Finetuner<'a> {
     store: VarStore,
     adam: Adam,
     examples: Examples<'a>,
+    stage: FinetuneStage,
+    /// The network that learns: [`FinetuneStage::tuned`], as it is while fine-tuning.
     network: Network,
     family: Family,
-    settings: Finetuning,
     seed: u64,
+    /// Whether any parameter of the front-end does, sooner or later.
+    front_end_learns: bool,
+    /// What learns only after the first `freeze-steps`.
+    frozen_at_first: Vec<Tensor>,
     /// Front-end frames by example, where nothing in the front-end learns.
     kept: HashMap<usize, Tensor>,
     kept_bytes: usize,
@@ -159,14 +166,14 @@ pub struct Learned {
 impl<'a> Finetuner<'a> {
     /// A model with random weights drawn from `seed`, ready for step 1.
     pub fn new(
-        network: &Network,
-        settings: &Finetuning,
+        stage: &FinetuneStage,
         examples: Examples<'a>,
         vocabulary: Vocabulary,
         seed: u64,
         device: Device,
     ) -> Self {
-        let network = ctc::regularised(network, settings);
+        let settings = &stage.finetuning;
+        let network = ctc::regularised(&stage.tuned(), settings);
         let store = VarStore::new(device);
         tch::manual_seed(Draws::new(seed, "finetune weights", &[], "").torch_seed());
         let dropout = settings.dropout.r#final.get();
@@ -174,29 +181,38 @@ impl<'a> Finetuner<'a> {
         if settings.freeze_front_end {
             model.hubert.freeze_front_end();
         }
+        let front_end_learns = model.hubert.front_end.parameters().iter().any(|parameter| parameter.requires_grad());
         let adam = Adam::new(&store, &settings.optimiser);
+        let first_reset = first_reset(stage);
+        let pretrained =
+            |name: &str| name.starts_with("hubert.") && layer_of(name).is_none_or(|layer| layer < first_reset);
+        let learns =
+            |(name, parameter): (String, Tensor)| (pretrained(&name) && parameter.requires_grad()).then_some(parameter);
+        let frozen_at_first: Vec<Tensor> = store.variables().into_iter().filter_map(learns).collect();
         Self {
             recogniser: Recogniser { model, vocabulary },
             store,
             adam,
             epoch: Epoch { number: 0, batches: examples.epoch(seed, 0) },
             examples,
+            stage: stage.clone(),
             network,
             family: Family::default(),
-            settings: settings.clone(),
             seed,
+            front_end_learns,
+            frozen_at_first,
             kept: HashMap::new(),
             kept_bytes: 0,
         }
     }
 
-    /// Takes front-end and encoder from the pretrained model in `folder`.
+    /// Takes front-end and encoder from the pretrained model in `folder`, without the layers that the stage resets or removes.
     ///
     /// # Errors
     /// Refuses a model of another network.
-    pub fn start_from(&mut self, folder: &Path, network: &Network) -> Result<(), StageError> {
+    pub fn start_from(&mut self, folder: &Path) -> Result<(), StageError> {
         let (pretrained, _, about) = model_folder::load(folder, self.store.device())?;
-        if about.network != *network {
+        if about.network != self.stage.network {
             return Err(StageError::refused(
                 format!("the model in {} is of another network than the one to fine-tune", folder.display()),
                 "fine-tune the network that was pretrained, or leave out pretraining",
@@ -210,7 +226,9 @@ impl<'a> Finetuner<'a> {
         }
         self.family = about.family;
         let mut ours = self.store.variables();
-        for (name, parameter) in pretrained.variables() {
+        let first_new = first_reset(&self.stage).min(self.network.encoder.layers.get());
+        let kept = |name: &str| layer_of(name).is_none_or(|layer| layer < first_new);
+        for (name, parameter) in pretrained.variables().into_iter().filter(|(name, _)| kept(name)) {
             let mut to = ours
                 .remove(&format!("hubert.{name}"))
                 .ok_or_else(|| StageError::Failed(format!("the network to fine-tune has no parameter {name}")))?;
@@ -230,10 +248,10 @@ impl<'a> Finetuner<'a> {
     }
 
     /// Writes the model and its vocabulary into `folder`.
-    pub fn save_model(&self, folder: &Path, network: &Network) -> Result<(), StageError> {
+    pub fn save_model(&self, folder: &Path) -> Result<(), StageError> {
         let vocabulary = &self.recogniser.vocabulary;
         let output = Output::Characters { symbols: vocabulary.size() as u32 };
-        model_folder::save(folder, &self.store, &About::trained(network.clone(), output, self.family))?;
+        model_folder::save(folder, &self.store, &About::trained(self.stage.tuned(), output, self.family))?;
         let path = folder.join(VOCABULARY);
         std::fs::write(&path, vocabulary.to_text()).map_err(|error| StageError::io("cannot write", &path, &error))
     }
@@ -252,13 +270,16 @@ impl<'a> Finetuner<'a> {
         let mut draws = Draws::new(self.seed, "finetune step", &[step], "");
         let skipped = encoder::skipped_layers(&self.network.encoder, &mut draws);
         tch::manual_seed(draws.torch_seed());
-        let encoder_learns = step > u64::from(self.settings.freeze_steps.get());
-        let logits_btv =
-            self.recogniser.model.logits(&frames, &masks, Mode::Train { skipped: &skipped }, encoder_learns);
+        let freeze_steps = u64::from(self.stage.finetuning.freeze_steps.get());
+        for parameter in &self.frozen_at_first {
+            let _ = parameter.set_requires_grad(step > freeze_steps);
+        }
+        let logits_btv = self.recogniser.model.logits(&frames, &masks, Mode::Train { skipped: &skipped });
         let labels: Vec<&[i64]> = batch.iter().map(|&example| self.examples.utterances[example].2.as_slice()).collect();
         let loss = ctc::loss(&logits_btv, frames.lengths(), &labels) / batch.len() as f64;
         loss.backward();
-        let scheduled = schedule::tri_stage(&self.settings.schedule, step, u64::from(self.settings.steps.get()));
+        let settings = &self.stage.finetuning;
+        let scheduled = schedule::tri_stage(&settings.schedule, step, u64::from(settings.steps.get()));
         let learning_rate = scheduled * watch.rate();
         let gradients = self.adam.gradients();
         let learned = Learned {
@@ -268,10 +289,10 @@ impl<'a> Finetuner<'a> {
             epoch,
             samples: batch.iter().map(|&example| self.examples.candidates[example].samples).sum(),
         };
-        if step == u64::from(self.settings.freeze_steps.get()) + 1 {
+        if step == freeze_steps + 1 {
             watch.forget_norms();
         }
-        let verdict = watch.step(&self.settings.guards, learned.loss, learned.gradient_norm);
+        let verdict = watch.step(&settings.guards, learned.loss, learned.gradient_norm);
         match verdict {
             Verdict::Good => self.adam.step_at(learning_rate, gradients)?,
             Verdict::Answered(_) | Verdict::Stop(_) => self.adam.clear(),
@@ -293,7 +314,7 @@ impl<'a> Finetuner<'a> {
         }
         let (corpus, utterance, _) = &self.examples.utterances[example];
         let features = self.recogniser.model.features(&corpus.wave(utterance)?);
-        if !features.requires_grad() {
+        if !self.front_end_learns {
             let bytes = 4 * features.numel();
             if self.kept_bytes + bytes <= KEPT_BYTES {
                 self.kept_bytes += bytes;
@@ -319,10 +340,24 @@ impl<'a> Finetuner<'a> {
         };
         let width = u64::from(self.network.encoder.width.get());
         Masks {
-            time_bt: rows(&self.settings.time_masking, "time mask", &|row| lengths[row]),
-            channel_bd: rows(&self.settings.channel_masking, "channel mask", &|_| width),
+            time_bt: rows(&self.stage.finetuning.time_masking, "time mask", &|row| lengths[row]),
+            channel_bd: rows(&self.stage.finetuning.channel_masking, "channel mask", &|_| width),
         }
     }
+}
+
+/// The first of the stack's layers, counted from 0, that is drawn anew; one that isn't there where none is.
+fn first_reset(stage: &FinetuneStage) -> u32 {
+    match stage.top {
+        Top::Reset(reset) => stage.network.encoder.layers.get().saturating_sub(reset.get()),
+        Top::Kept | Top::Removed(_) => u32::MAX,
+    }
+}
+
+/// Which of the stack's layers, counted from 0, a parameter is of: `[hubert.]encoder.layers.3.…`.
+fn layer_of(parameter: &str) -> Option<u32> {
+    let (_, after) = parameter.split_once("encoder.layers.")?;
+    after.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

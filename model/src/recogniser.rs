@@ -62,7 +62,7 @@ impl Recogniser {
         }
         let _no_grad = tch::no_grad_guard();
         let frames = Frames::side_by_side(&[self.model.features(wave)]);
-        Some(self.model.logits(&frames, &Masks::default(), Mode::Evaluate, true).squeeze_dim(0))
+        Some(self.model.logits(&frames, &Masks::default(), Mode::Evaluate).squeeze_dim(0))
     }
 
     /// What is said in 16 kHz samples; nothing when they are fewer than one frame needs.

@@ -1,7 +1,8 @@
 //! Learning rates as functions of the step.
 
+use reprise_spec::finetuning::TriStage;
 use reprise_spec::stage::Span;
-use reprise_spec::training::{LinearSchedule, TriStage};
+use reprise_spec::training::LinearSchedule;
 
 /// The rate of `step`, counted from 1, of a stage of `steps` that covers `span` of its schedule: [`linear`] over the span, and from where a
 /// cool-down begins a line from there to zero at the last step.

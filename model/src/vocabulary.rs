@@ -1,10 +1,14 @@
-//! The symbols that CTC tells apart: the blank and the characters of the training transcripts.
+//! The symbols that CTC tells apart: the blank, and characters or pieces of words of the training transcripts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use crate::failure::StageError;
+
+pub mod word_pieces;
+
+use word_pieces::WORD_START;
 
 /// The index of the CTC blank.
 pub const BLANK: i64 = 0;
@@ -18,23 +22,29 @@ pub const SPACE: char = '|';
 ///
 /// Characters are Unicode scalar values: a letter with a combining accent is two symbols. Unlike fairseq's `.ltr` files, labels carry
 /// no space after the last word.
+///
+/// A vocabulary of word pieces has [`WORD_START`] for its first symbol in place of the space, then the characters, then longer pieces in the
+/// order in which they were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     /// From index 1 on.
     symbols: Vec<Symbol>,
-    indices: BTreeMap<char, i64>,
+    /// Of what spells something.
+    indices: BTreeMap<String, i64>,
 }
 
 /// An output other than the blank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Symbol {
     Character(char),
+    /// Several characters, in a vocabulary of word pieces alone.
+    Piece(String),
     /// A name in brackets.
     Special(String),
 }
 
 impl Symbol {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, pieces: bool) -> Option<Self> {
         let mut characters = text.chars();
         let only = characters.next().filter(|_| characters.next().is_none());
         if let Some(character) = only {
@@ -42,8 +52,12 @@ impl Symbol {
         }
         let bracketed =
             [('<', '>'), ('[', ']')].iter().any(|(open, close)| text.starts_with(*open) && text.ends_with(*close));
-        let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace());
-        (bracketed && plain).then(|| Self::Special(text.to_owned()))
+        let plain = !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        match (plain, bracketed) {
+            (true, true) => Some(Self::Special(text.to_owned())),
+            (true, false) => pieces.then(|| Self::Piece(text.to_owned())),
+            (false, _) => None,
+        }
     }
 }
 
@@ -51,7 +65,7 @@ impl std::fmt::Display for Symbol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Character(character) => write!(f, "{character}"),
-            Self::Special(name) => f.write_str(name),
+            Self::Piece(text) | Self::Special(text) => f.write_str(text),
         }
     }
 }
@@ -81,36 +95,61 @@ impl Vocabulary {
                 format!("take {SPACE:?} out of the transcripts"),
             ));
         }
-        Ok(Self::with(std::iter::once(SPACE).chain(characters).collect()))
+        Ok(Self::with(std::iter::once(SPACE).chain(characters).map(Symbol::Character).collect()))
     }
 
-    fn with(characters: Vec<char>) -> Self {
-        let indices = characters.iter().zip(BLANK + 1..).map(|(&character, index)| (character, index)).collect();
-        Self { symbols: characters.into_iter().map(Symbol::Character).collect(), indices }
+    /// The vocabulary of at most `most` word pieces of `transcripts`.
+    ///
+    /// # Errors
+    /// Refuses transcripts without any character, or with more characters than `most`, and [`WORD_START`], which stands for the beginning of a word.
+    pub fn of_pieces<'a>(transcripts: impl IntoIterator<Item = &'a str>, most: usize) -> Result<Self, StageError> {
+        let pieces = word_pieces::learn(transcripts, most)?;
+        let symbol = |piece: String| {
+            let mut characters = piece.chars();
+            match (characters.next(), characters.next()) {
+                (Some(only), None) => Symbol::Character(only),
+                _ => Symbol::Piece(piece),
+            }
+        };
+        Ok(Self::with(pieces.into_iter().map(symbol).collect()))
+    }
+
+    fn with(symbols: Vec<Symbol>) -> Self {
+        let spells = |symbol: &Symbol| !matches!(symbol, Symbol::Special(_));
+        let indices = symbols
+            .iter()
+            .zip(BLANK + 1..)
+            .filter(|(symbol, _)| spells(symbol))
+            .map(|(symbol, index)| (symbol.to_string(), index))
+            .collect();
+        Self { symbols, indices }
+    }
+
+    /// Whether words are spelt in pieces.
+    pub fn has_pieces(&self) -> bool {
+        self.symbols.first() == Some(&Symbol::Character(WORD_START))
     }
 
     /// The vocabulary whose outputs have these names, the blank's first.
     ///
     /// # Errors
-    /// Says which name is neither one visible character nor a word in brackets, or stands twice.
-    pub fn of_symbols<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+    /// Says which name is neither one visible character nor a word in brackets, nor a piece where there are pieces, or stands twice.
+    pub fn of_symbols<'a>(names: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let mut names = names.peekable();
         if names.next() != Some(BLANK_SYMBOL) {
             return Err(format!("symbol 0 is not the blank {BLANK_SYMBOL}"));
         }
-        let mut vocabulary = Self { symbols: Vec::new(), indices: BTreeMap::new() };
+        let pieces = names.peek().is_some_and(|first| first.chars().eq([WORD_START]));
+        let mut symbols = Vec::new();
         let mut seen = BTreeSet::from([BLANK_SYMBOL]);
         for (name, index) in names.zip(BLANK + 1..) {
             let wrong = || format!("symbol {index} is neither one character nor a word in brackets: {name:?}");
-            let symbol = Symbol::parse(name).ok_or_else(wrong)?;
+            symbols.push(Symbol::parse(name, pieces).ok_or_else(wrong)?);
             if !seen.insert(name) {
                 return Err(format!("symbol {index} stands twice: {name:?}"));
             }
-            if let Symbol::Character(character) = symbol {
-                vocabulary.indices.insert(character, index);
-            }
-            vocabulary.symbols.push(symbol);
         }
-        Ok(vocabulary)
+        Ok(Self::with(symbols))
     }
 
     /// The names of all outputs, the blank's first.
@@ -124,19 +163,40 @@ impl Vocabulary {
     }
 
     /// The label of a transcript; any white space between two words is one space symbol.
+    ///
+    /// In pieces, a word's characters after a [`WORD_START`] grow together: always the two neighbours that make the piece found first.
     pub fn encode(&self, transcript: &str) -> Result<Vec<i64>, UnseenCharacter> {
+        let index = |character: char| {
+            let index = self.indices.get(character.encode_utf8(&mut [0; 4])).copied();
+            index.ok_or(UnseenCharacter(character))
+        };
+        // A transcript's own `|` is not a space, nor its own mark the start of a word: they are characters that no model can give.
+        let own = |character: char| match character == if self.has_pieces() { WORD_START } else { SPACE } {
+            true => Err(UnseenCharacter(character)),
+            false => index(character),
+        };
         let mut label = Vec::with_capacity(transcript.len());
         for word in transcript.split_whitespace() {
+            if self.has_pieces() {
+                let characters = std::iter::once(index(WORD_START)).chain(word.chars().map(own));
+                let joined = |left: i64, right: i64| {
+                    self.indices.get(&(self.name(left).to_string() + &self.name(right).to_string())).copied()
+                };
+                label.extend(word_pieces::merge(characters.collect::<Result<_, _>>()?, joined));
+                continue;
+            }
             if !label.is_empty() {
-                label.push(*self.indices.get(&SPACE).ok_or(UnseenCharacter(SPACE))?);
+                label.push(index(SPACE)?);
             }
             for character in word.chars() {
-                // A transcript's own `|` is not a space: it is a character that no model can give.
-                let index = self.indices.get(&character).filter(|_| character != SPACE);
-                label.push(*index.ok_or(UnseenCharacter(character))?);
+                label.push(own(character)?);
             }
         }
         Ok(label)
+    }
+
+    fn name(&self, symbol: i64) -> &Symbol {
+        &self.symbols[(symbol - BLANK - 1) as usize]
     }
 
     /// The text of symbols without blanks, with single spaces between words and none around them.
@@ -144,12 +204,13 @@ impl Vocabulary {
     /// # Panics
     /// When an index is not one of this vocabulary or is the blank: then the model and the vocabulary are not of one kind.
     pub fn decode(&self, symbols: &[i64]) -> String {
-        let spelt = |&symbol: &i64| match self.symbols[(symbol - BLANK - 1) as usize] {
-            Symbol::Character(character) => Some(character),
+        let spelt = |&symbol: &i64| match self.name(symbol) {
             Symbol::Special(_) => None,
+            spelling => Some(spelling.to_string()),
         };
         let text: String = symbols.iter().filter_map(spelt).collect();
-        text.split(SPACE).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        let between = if self.has_pieces() { WORD_START } else { SPACE };
+        text.split(between).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// One symbol a line, in the order of the model's outputs.

@@ -52,6 +52,7 @@ pub fn settings(steps: u64, freeze: u64) -> FinetuneStage {
             "batch-seconds": 6.0,
             "validate-every": 5,
         },
+        "top": "kept",
         "train-on": ["letters"],
         "validate-on": ["spelt"],
     });
@@ -114,6 +115,24 @@ fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
     let rows = fs::read_to_string(file("whole", "validation.tsv")).unwrap();
     let steps: Vec<&str> = rows.lines().skip(1).map(|row| row.split('\t').next().unwrap()).collect();
     assert_eq!(steps, ["5", "10", "12"]);
+}
+
+#[test]
+fn word_pieces_are_learnt_decoded_and_scored_as_words() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tones(root, "letters", &["abba cab", "abba", "cab cab", "dab"]);
+    tones(root, "spelt", &["cab", "abba"]);
+    let mut settings = settings(4, 1);
+    settings.finetuning.symbols = serde_json::from_str(r#"{"word-pieces": {"count": 8}}"#).unwrap();
+    let finetuned = finetune(root, "finetune", &settings, 1);
+    let vocabulary = fs::read_to_string(root.join("finetune/out/vocabulary.txt")).unwrap();
+    assert_eq!(vocabulary.lines().collect::<Vec<_>>().join(" "), "<pad> ▁ a b c d ab ▁c ▁cab");
+    let stage = Stage::Decode(DecodeStage { split: split("spelt"), decoding: Default::default() });
+    let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
+    let decoded = stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap();
+    assert_eq!(decoded[0].value, finetuned[0].value);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::training::{LabelAlignment, SpanMasking};
 use crate::values::Seconds;
 
 mod corpus;
+mod finetuning;
 mod network;
 mod probing;
 mod targets;
@@ -138,47 +139,6 @@ impl Rules<'_> {
             let message = format!("a mask of {length} doesn't fit in the {positions} {what}");
             self.broken(&format!("{at}.length"), &[limit], message, "mask shorter spans or raise the other");
         }
-    }
-
-    fn finetuning(&mut self) {
-        let finetuning = &self.experiment.finetuning;
-        if self.experiment.corpus.finetune.is_empty() {
-            return;
-        }
-        if finetuning.steps.get() == 0 {
-            self.broken(
-                "finetuning.steps",
-                &["corpus.finetune"],
-                "fine-tuning needs at least 1 step",
-                "give it steps, or empty `corpus.finetune`",
-            );
-        } else if finetuning.freeze_steps > finetuning.steps {
-            let message = format!(
-                "`finetuning.freeze-steps` ({}) is above `finetuning.steps` ({})",
-                finetuning.freeze_steps.get(),
-                finetuning.steps.get()
-            );
-            self.broken(
-                "finetuning.freeze-steps",
-                &["finetuning.steps"],
-                message,
-                "freeze for fewer steps or train for more",
-            );
-        }
-        let schedule = &finetuning.schedule;
-        let busy = schedule.warm_up.get() + schedule.hold.get();
-        if busy > 1.0 + 1e-9 {
-            let message = format!("warm-up and hold take {busy} of the steps, more than all of them");
-            self.broken(
-                "finetuning.schedule.warm-up",
-                &["finetuning.schedule.hold"],
-                message,
-                "lower one so that they add up to at most 1",
-            );
-        }
-        let width = u64::from(self.experiment.model.encoder.width.get());
-        let masking = finetuning.channel_masking.clone();
-        self.mask_fits("finetuning.channel-masking", &masking, width, "model.encoder.width", "channels of the encoder");
     }
 
     fn seeds(&mut self) {

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::canon;
 use crate::corpus::{Conversion, Corpus};
 use crate::evaluation::{Decoding, Evaluation};
+use crate::finetuning::Finetuning;
 use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;
 use crate::probing::{Codebooks, Probing};
 use crate::strategy::{Clustering, Iteration, Strategy};
-use crate::training::{Finetuning, Pretraining};
+use crate::training::Pretraining;
 use crate::values::{Name, SplitName};
 
 /// One variant of an experiment as a person writes it, with every default filled in.

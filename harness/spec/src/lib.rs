@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod evaluation;
 pub mod experiment;
 pub mod extraction;
+pub mod finetuning;
 pub mod guards;
 pub mod identity;
 mod matrix;

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::canon;
 use crate::corpus::Conversion;
 use crate::evaluation::Decoding;
+use crate::finetuning::{Finetuning, Top};
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
 use crate::probing::UnitQuality;
 use crate::strategy::{Carry, Clustering, Quantiser};
-use crate::training::{Finetuning, Pretraining};
+use crate::training::Pretraining;
 use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
 
 /// One unit of work with everything that decides its result except its inputs and its seed.
@@ -151,15 +152,30 @@ pub enum PretrainTargets {
     Quantiser(Quantiser),
 }
 
-/// Trains a CTC model on characters. Gives `model.safetensors`, `model.json`, `vocabulary.txt` and `validation.tsv`.
+/// Trains a CTC model. Gives `model.safetensors`, `model.json`, `vocabulary.txt` and `validation.tsv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FinetuneStage {
     /// The network; equal to the pretrained one where there is one among the inputs, else drawn at random.
     pub network: Network,
+    /// Without the fine-tunings beside this one.
     pub finetuning: Finetuning,
+    pub top: Top,
     pub train_on: Vec<SplitName>,
     pub validate_on: Vec<SplitName>,
+}
+
+impl FinetuneStage {
+    /// The network that is fine-tuned: without the layers that are taken away.
+    pub fn tuned(&self) -> Network {
+        let mut network = self.network.clone();
+        if let Top::Removed(removed) = self.top {
+            let left = network.encoder.layers.get().saturating_sub(removed.get());
+            // No network is left without a layer: the language refuses to take all of them away.
+            network.encoder.layers = Count::try_from(u64::from(left)).unwrap_or(network.encoder.layers);
+        }
+        network
+    }
 }
 
 /// Decodes and scores one split. Gives `hypotheses.tsv`, `scores.json`.
@@ -227,7 +243,7 @@ impl Stage {
             Stage::Features(_) => "features/1",
             Stage::Units(_) => "units/2",
             Stage::Pretrain(_) => "pretrain/3",
-            Stage::Finetune(_) => "finetune/2",
+            Stage::Finetune(_) => "finetune/3",
             Stage::Decode(_) => "decode/1",
             Stage::Probe(_) => "probe/1",
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::guards::{Guards, StepGuards};
+use crate::guards::Guards;
 use crate::network::{count, fraction, weight};
 use crate::values::{Count, Fraction, Height, Positive, Seconds, Steps, Weight};
 
@@ -300,113 +300,6 @@ pub enum PaddingRule {
     Convolution,
     /// Those all of whose samples are padding, the row cut into as many equal stretches as there are frames (fairseq's HuBERT).
     Reshape,
-}
-
-/// CTC fine-tuning on characters. The defaults are the 10-hour recipe of HuBERT BASE with a schedule that completes
-/// (hubert.md section 3.2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Finetuning {
-    /// Optimiser steps.
-    pub steps: Steps,
-    /// First steps in which only the output layer learns.
-    pub freeze_steps: Steps,
-    /// Whether the front-end keeps its pretrained weights for good.
-    pub freeze_front_end: bool,
-    /// The learning rate over the steps.
-    pub schedule: TriStage,
-    /// What turns gradients into steps.
-    pub optimiser: Adam,
-    /// Masks over time, drawn anew for every utterance and epoch.
-    pub time_masking: SpanMasking,
-    /// Masks over channels, shared over time.
-    pub channel_masking: SpanMasking,
-    /// Dropout in place of the network's own.
-    pub dropout: FinetuningDropout,
-    /// Probability that a layer is skipped in a training step.
-    pub layer_drop: Fraction,
-    /// Most audio in one batch, counted as utterances × longest; nothing is cropped.
-    pub batch_seconds: Seconds,
-    /// Steps between two validations; the last step is always validated.
-    pub validate_every: Count,
-    /// What counts as a training that went wrong, and what is done then.
-    pub guards: StepGuards,
-}
-
-impl Default for Finetuning {
-    fn default() -> Self {
-        Self {
-            steps: steps(25_000),
-            freeze_steps: steps(10_000),
-            freeze_front_end: true,
-            schedule: TriStage::default(),
-            optimiser: Adam::default(),
-            time_masking: SpanMasking { prob: fraction(0.75), equal_count: false, ..SpanMasking::default() },
-            channel_masking: SpanMasking {
-                prob: fraction(0.5),
-                length: count(64),
-                min_masks: 0,
-                equal_count: false,
-                ..SpanMasking::default()
-            },
-            dropout: FinetuningDropout::default(),
-            layer_drop: fraction(0.1),
-            batch_seconds: seconds(1600.0),
-            validate_every: count(1_000),
-            guards: StepGuards::default(),
-        }
-    }
-}
-
-/// Dropout while fine-tuning, in place of the network's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct FinetuningDropout {
-    /// After attention, after the feed-forward block, and before the first layer.
-    pub residual: Fraction,
-    /// On the attention weights.
-    pub attention: Fraction,
-    /// Inside the feed-forward block.
-    pub activation: Fraction,
-    /// On the projected features, before masking.
-    pub input: Fraction,
-    /// Before the output layer.
-    pub r#final: Fraction,
-}
-
-impl Default for FinetuningDropout {
-    fn default() -> Self {
-        let none = fraction(0.0);
-        Self { residual: none, attention: none, activation: fraction(0.1), input: none, r#final: none }
-    }
-}
-
-/// Warm-up from `start · peak` to the peak, a plateau, then exponential decay to `end · peak` (wav2vec 2.0 section 4.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct TriStage {
-    /// The highest learning rate.
-    pub peak: Positive,
-    /// Share of the steps that warm up.
-    pub warm_up: Fraction,
-    /// Share of the steps at the peak; what is left decays.
-    pub hold: Fraction,
-    /// Where the warm-up starts, as a share of the peak.
-    pub start: Positive,
-    /// Where the decay ends, as a share of the peak.
-    pub end: Positive,
-}
-
-impl Default for TriStage {
-    fn default() -> Self {
-        Self {
-            peak: positive(5e-5),
-            warm_up: fraction(0.1),
-            hold: fraction(0.4),
-            start: positive(0.01),
-            end: positive(0.05),
-        }
-    }
 }
 
 pub(crate) fn positive(value: f64) -> Positive {

@@ -83,6 +83,8 @@ count!(/// The number of clusters of a codebook; labels are stored as `u16`.
     Clusters, 2..=65_535, "a number of clusters");
 count!(/// A layer whose features are clustered: 0 is the input of the Transformer stack, 1… are block outputs.
     Height, 0..=1_000, "a height");
+count!(/// A number of layers that may be none.
+    Layers, 0..=1_000, "a number of layers");
 count!(/// An order of differences over time: 0 for the features themselves.
     Order, 0..=2, "an order of differences");
 real!(/// A share in `0.0..=1.0`.

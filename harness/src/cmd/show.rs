@@ -1,11 +1,14 @@
+use std::collections::BTreeSet;
+
 use reprise_spec::evaluation::Rate;
+use reprise_spec::finetuning::Top;
 use serde_json::json;
 
 use super::{Places, load, print, progress};
 use crate::exit::{Exit, Failure};
 use crate::provenance::changes::LeftOut;
 use crate::provenance::{Changes, GitState, Host, Provenance};
-use crate::results::{Cost, Results, find};
+use crate::results::{Cost, Judgement, Recognition, Results, find};
 use crate::store::{RunRecord, StageState, Store};
 
 /// Show one run: what it found, its stages, and what it was made with
@@ -124,7 +127,7 @@ fn stages(record: &RunRecord, store: &Store) -> String {
 const QUALITY: [&str; 5] = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
 
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
-/// targets of a quantiser), then error rates of every decoded split.
+/// targets of a quantiser), then error rates of every decoded split, and of networks without their top layers.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -165,39 +168,8 @@ pub fn tables(results: &Results) -> String {
         let header = ["codebook of", "pnmi", "null", "corrected", "phone purity", "cluster purity"];
         parts.push(print::table(&header, &[1, 2, 3, 4, 5], rows.collect()));
     }
-    let several = results.judgements.len() > 1;
-    let rows: Vec<Vec<String>> = results
-        .judgements
-        .iter()
-        .flat_map(|judgement| {
-            judgement.recognition.iter().map(move |recognition| {
-                let mut row = Vec::new();
-                if let Some(point) = judgement.point.filter(|_| several) {
-                    let Cost { audio_seconds, device_seconds } = judgement.cost;
-                    row.extend([
-                        point.cumulative.to_string(),
-                        format!("{} to {}", point.iteration, point.step),
-                        format!("{:.1} h", audio_seconds / 3600.0),
-                        print::duration(device_seconds),
-                        rate(point.rate).to_owned(),
-                    ]);
-                }
-                row.push(recognition.split.clone());
-                row.extend(["wer", "cer", "ser"].map(|name| cell(find(&recognition.scores, name))));
-                row
-            })
-        })
-        .collect();
-    if !rows.is_empty() {
-        let (mut header, mut right): (Vec<&str>, Vec<usize>) = (Vec::new(), Vec::new());
-        if several {
-            header.extend(["steps", "iteration", "audio", "device", "learning rate"]);
-            right.extend([0, 2, 3]);
-        }
-        right.extend([header.len() + 1, header.len() + 2, header.len() + 3]);
-        header.extend(["split", "wer (interval)", "cer (interval)", "sentences with errors"]);
-        parts.push(print::table(&header, &right, rows));
-    }
+    parts.extend(recognition(results));
+    parts.extend(tops(results));
     if results.judgements.iter().any(|judgement| !judgement.compares()) {
         parts.push(
             "a model in mid-schedule supports no claim beside an annealed one; `evaluation: { cool-down: STEPS }` trains a branch of it"
@@ -205,6 +177,63 @@ pub fn tables(results: &Results) -> String {
         );
     }
     parts.join("\n\n")
+}
+
+/// Error rates of every decoded split at every point.
+fn recognition(results: &Results) -> Option<String> {
+    let several = results.whole().count() > 1;
+    let (mut header, mut right): (Vec<&str>, Vec<usize>) = (Vec::new(), Vec::new());
+    if several {
+        header.extend(["steps", "iteration", "audio", "device", "learning rate"]);
+        right.extend([0, 2, 3]);
+    }
+    right.extend([header.len() + 1, header.len() + 2, header.len() + 3]);
+    header.extend(["split", "wer (interval)", "cer (interval)", "sentences with errors"]);
+    let row = &|judgement: &Judgement, recognition: &Recognition| {
+        let mut row = Vec::new();
+        if let Some(point) = judgement.point.filter(|_| several) {
+            let Cost { audio_seconds, device_seconds } = judgement.cost;
+            row.extend([
+                point.cumulative.to_string(),
+                format!("{} to {}", point.iteration, point.step),
+                format!("{:.1} h", audio_seconds / 3600.0),
+                print::duration(device_seconds),
+                rate(point.rate).to_owned(),
+            ]);
+        }
+        row.extend(error_rates(recognition));
+        row
+    };
+    let rows: Vec<Vec<String>> = results
+        .whole()
+        .flat_map(|judgement| judgement.recognition.iter().map(move |recognition| row(judgement, recognition)))
+        .collect();
+    (!rows.is_empty()).then(|| print::table(&header, &right, rows))
+}
+
+/// What became of error rates where top layers were drawn anew or taken away, beside the whole network of the same point.
+fn tops(results: &Results) -> Option<String> {
+    let points: BTreeSet<_> = results
+        .judgements
+        .iter()
+        .filter(|judgement| judgement.top != Top::Kept)
+        .map(|judgement| judgement.point)
+        .collect();
+    let rows = results.judgements.iter().filter(|judgement| points.contains(&judgement.point)).flat_map(|judgement| {
+        let steps = judgement.point.map_or("-".into(), |point| point.cumulative.to_string());
+        let before = [steps, judgement.top.to_string()];
+        judgement
+            .recognition
+            .iter()
+            .map(move |recognition| before.clone().into_iter().chain(error_rates(recognition)).collect())
+    });
+    let header = ["steps", "fine-tuned", "split", "wer (interval)", "cer (interval)", "sentences with errors"];
+    (!points.is_empty()).then(|| print::table(&header, &[0, 3, 4, 5], rows.collect()))
+}
+
+fn error_rates(recognition: &Recognition) -> impl Iterator<Item = String> + use<> {
+    let rates = ["wer", "cer", "ser"].map(|name| cell(find(&recognition.scores, name)));
+    std::iter::once(recognition.split.clone()).chain(rates)
 }
 
 fn rate(rate: Rate) -> &'static str {
@@ -217,4 +246,43 @@ fn rate(rate: Rate) -> &'static str {
 
 fn cell(score: Option<&reprise_spec::contract::Score>) -> String {
     score.map_or("-".into(), progress::number)
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::contract::Score;
+    use reprise_spec::evaluation::Point;
+    use reprise_spec::values::Layers;
+
+    use super::*;
+
+    #[test]
+    fn networks_without_their_top_layers_stand_beside_whole_ones() {
+        let layers = |n: u64| Layers::try_from(n).unwrap();
+        let point = |iteration, cumulative| Point {
+            cumulative,
+            iteration,
+            step: 300,
+            ends_iteration: true,
+            rate: Rate::Annealed,
+        };
+        let judgement = |point, top, wer: f64| Judgement {
+            point: Some(point),
+            top,
+            cost: Cost { audio_seconds: 7_200.0, device_seconds: 61.0 },
+            finetuning: Vec::new(),
+            recognition: vec![Recognition {
+                split: "test".into(),
+                scores: vec![Score { name: "wer".into(), value: wer, interval: Some((wer - 0.1, wer + 0.1)) }],
+            }],
+        };
+        let (first, last) = (point(1, 300), point(2, 600));
+        let judgements = vec![
+            judgement(first, Top::Kept, 0.5),
+            judgement(last, Top::Kept, 0.4),
+            judgement(last, Top::Reset(layers(1)), 0.35),
+            judgement(last, Top::Removed(layers(12)), 0.45),
+        ];
+        insta::assert_snapshot!(tables(&Results { judgements, ..Results::default() }));
+    }
 }

@@ -2,6 +2,7 @@
 
 use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::experiment::Setting;
+use reprise_spec::finetuning::Top;
 use reprise_spec::probing::Codebooks;
 use reprise_spec::stage::{DecodeStage, FinetuneStage, PretrainStage, PretrainTargets, Role, Span, Stage, Start};
 use reprise_spec::strategy::{CarriedWeights, Horizon, Iteration, Targets, UnitTargets};
@@ -190,16 +191,27 @@ impl<'a> Expansion<'a> {
         Span { before, total, cool_down_after: None }
     }
 
-    /// Fine-tunes a model and decodes with it, where the corpus says on what. The last point has plain names.
+    /// Fine-tunes a model and decodes with it, where the corpus says on what; at the end of an iteration also without its top layers. The last
+    /// point has plain names.
     fn judge(&mut self, pretrained: Option<usize>, point: Option<Point>) {
-        let Setting { corpus, model, iterations, finetuning, decoding, .. } = self.setting;
-        if corpus.finetune.is_empty() {
+        if self.setting.corpus.finetune.is_empty() {
             return;
         }
+        match point.is_some_and(|point| point.ends_iteration) {
+            true => self.setting.finetuning.tops().into_iter().for_each(|top| self.finetune(pretrained, point, top)),
+            false => self.finetune(pretrained, point, Top::Kept),
+        }
+    }
+
+    fn finetune(&mut self, pretrained: Option<usize>, point: Option<Point>, top: Top) {
+        let Setting { corpus, model, iterations, finetuning, decoding, .. } = self.setting;
         let last = point.is_none_or(|point| point.iteration == iterations.len() && point.ends_iteration);
-        let named = |what: String| match point {
-            Some(point) if !last => format!("{what} at {}", point.cumulative),
-            _ => what,
+        let named = |what: String| {
+            let top = if top == Top::Kept { String::new() } else { format!(", {top}") };
+            match point {
+                Some(point) if !last => format!("{what} at {}{top}", point.cumulative),
+                _ => what + &top,
+            }
         };
         let validate: Vec<_> = corpus.validate.iter().filter(|split| transcribed(corpus, split)).cloned().collect();
         let before = match pretrained {
@@ -212,7 +224,8 @@ impl<'a> Expansion<'a> {
         }
         let stage = FinetuneStage {
             network: model.clone(),
-            finetuning: finetuning.clone(),
+            finetuning: finetuning.alone(),
+            top,
             train_on: corpus.finetune.clone(),
             validate_on: validate,
         };

@@ -357,6 +357,48 @@ fn points_of_evaluation_go_on_from_one_another_and_leave_what_is_trained_as_it_w
 }
 
 #[test]
+fn top_layers_are_reset_and_removed_at_the_ends_of_iterations() {
+    let parts = |finetuning: Value| {
+        let evaluation = json!({ "every": 200, "iteration-ends": true });
+        experiment(json!({ "probing": {}, "evaluation": evaluation, "finetuning": finetuning }))
+    };
+    let tops = parts(json!({ "steps": 9, "freeze-steps": 3, "reset-top": [2, 0, 1], "remove-top": [1] }));
+    let plan = Plan::new(&tops, &contents(&tops)).unwrap();
+    let names = plan.nodes.iter().map(|node| node.name.as_str());
+    insta::assert_snapshot!(names.filter(|name| name.starts_with("finetune") || name.starts_with("decode")).collect::<Vec<_>>().join("\n"), @r"
+    finetune at 200
+    decode test at 200
+    finetune at 300
+    decode test at 300
+    finetune at 300, top 1 reset
+    decode test at 300, top 1 reset
+    finetune at 300, top 2 reset
+    decode test at 300, top 2 reset
+    finetune at 300, top 1 removed
+    decode test at 300, top 1 removed
+    finetune at 400
+    decode test at 400
+    finetune at 600
+    decode test at 600
+    finetune
+    decode test
+    finetune, top 1 reset
+    decode test, top 1 reset
+    finetune, top 2 reset
+    decode test, top 2 reset
+    finetune, top 1 removed
+    decode test, top 1 removed
+    ");
+    let plain = parts(json!({ "steps": 9, "freeze-steps": 3 }));
+    let before = Plan::new(&plain, &contents(&plain)).unwrap();
+    let keys: BTreeSet<_> = plan.nodes.iter().map(|node| node.key).collect();
+    assert!(before.nodes.iter().all(|node| keys.contains(&node.key)), "a list moves no other stage");
+    let removed = plan.nodes.iter().find(|node| node.name == "finetune, top 1 removed").unwrap();
+    let Some(Stage::Finetune(stage)) = &removed.stage else { panic!("{removed:?}") };
+    assert_eq!(stage.tuned().encoder.layers.get() + 1, stage.network.encoder.layers.get());
+}
+
+#[test]
 fn strategies_share_what_is_equal_and_nothing_else() {
     let of = |strategy: Value| experiment(json!({ "probing": {}, "strategy": strategy }));
     let mfcc = json!({ "mfcc": { "clusters": 100 } });

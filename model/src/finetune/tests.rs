@@ -1,5 +1,6 @@
+use reprise_spec::finetuning::{Finetuning, TriStage};
 use reprise_spec::network as parts;
-use reprise_spec::values::{Count, Fraction, Positive, Steps};
+use reprise_spec::values::{Count, Fraction, Layers, Positive, Steps};
 
 use super::*;
 use crate::audio::tests::wav;
@@ -50,7 +51,7 @@ pub(crate) fn settings(steps: u64) -> Finetuning {
     Finetuning {
         steps: Steps::try_from(steps).unwrap(),
         freeze_steps: Steps::try_from(5).unwrap(),
-        schedule: reprise_spec::training::TriStage { peak: Positive::try_from(3e-3).unwrap(), ..defaults.schedule },
+        schedule: TriStage { peak: Positive::try_from(3e-3).unwrap(), ..defaults.schedule },
         time_masking: SpanMasking { prob: Fraction::try_from(0.1).unwrap(), ..defaults.time_masking.clone() },
         channel_masking: SpanMasking { prob: Fraction::try_from(0.0).unwrap(), ..defaults.channel_masking.clone() },
         layer_drop: Fraction::try_from(0.0).unwrap(),
@@ -59,11 +60,17 @@ pub(crate) fn settings(steps: u64) -> Finetuning {
     }
 }
 
+/// The fine-tuning of [`network`] with all of its layers.
+pub(crate) fn stage(settings: &Finetuning) -> FinetuneStage {
+    let (train_on, validate_on) = (Vec::new(), Vec::new());
+    FinetuneStage { network: network(), finetuning: settings.clone(), top: Top::Kept, train_on, validate_on }
+}
+
 pub(crate) fn finetuner<'a>(corpora: &'a Corpora, settings: &Finetuning) -> Finetuner<'a> {
     tch::set_num_threads(1); // Tests run side by side already, and the tensors are small.
     let vocabulary = Vocabulary::of(corpora.iter().filter_map(|(_, _, u)| u.transcript.as_deref())).unwrap();
     let examples = Examples::of(corpora, &vocabulary, &network(), settings.batch_seconds).unwrap();
-    Finetuner::new(&network(), settings, examples, vocabulary, 1, Device::Cpu)
+    Finetuner::new(&stage(settings), examples, vocabulary, 1, Device::Cpu)
 }
 
 #[test]
@@ -111,7 +118,7 @@ fn a_written_model_recognises_the_same_and_a_pretrained_one_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     let corpora = tones(dir.path(), &["abba cab", "bed"]);
     let finetuner = finetuner(&corpora, &settings(1));
-    finetuner.save_model(dir.path(), &network()).unwrap();
+    finetuner.save_model(dir.path()).unwrap();
     let again = Recogniser::read(dir.path(), Device::Cpu).unwrap();
     let validate = |recogniser: &Recogniser| recogniser.validate(&corpora, || Ok(())).unwrap();
     assert_eq!(validate(&again), validate(&finetuner.recogniser));
@@ -124,11 +131,64 @@ fn a_written_model_recognises_the_same_and_a_pretrained_one_is_taken_over() {
     let mut finetuner = finetuner;
     let before = store.variables()["masked_spec_embed"].copy();
     assert!(!finetuner.store.variables()["hubert.masked_spec_embed"].equal(&before));
-    finetuner.start_from(dir.path(), &network()).unwrap();
+    finetuner.start_from(dir.path()).unwrap();
     for (name, parameter) in store.variables() {
         assert!(finetuner.store.variables()[&format!("hubert.{name}")].equal(&parameter), "{name}");
     }
-    assert!(finetuner.start_from(dir.path(), &Network::default()).is_err());
+    finetuner.stage.network = Network::default();
+    assert!(finetuner.start_from(dir.path()).is_err());
+}
+
+/// Of two layers the top one is drawn anew, or taken away.
+#[test]
+fn reset_layers_are_new_and_learn_at_once_and_removed_ones_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpora = tones(dir.path(), &["abba cab", "bed"]);
+    tch::manual_seed(5);
+    let store = VarStore::new(Device::Cpu);
+    let _hubert = crate::hubert::Hubert::new(&store.root(), &network());
+    model_folder::save(dir.path(), &store, &About::trained(network(), Output::Backbone, Family::Hubert)).unwrap();
+    let pretrained = store.variables();
+    let one = Layers::try_from(1).unwrap();
+    let tuned = |top: Top| {
+        let stage = FinetuneStage { top, ..stage(&settings(9)) };
+        let vocabulary = Vocabulary::of(["abcde"]).unwrap();
+        let examples = Examples::of(&corpora, &vocabulary, &network(), stage.finetuning.batch_seconds).unwrap();
+        let mut finetuner = Finetuner::new(&stage, examples, vocabulary, 1, Device::Cpu);
+        finetuner.start_from(dir.path()).unwrap();
+        finetuner
+    };
+    // Weights that differ from the pretrained ones: fresh, or moved by then.
+    let differ = |finetuner: &Finetuner| -> Vec<String> {
+        let ours = finetuner.store.variables();
+        let other =
+            |(name, tensor): (&String, &Tensor)| (ours.get(&format!("hubert.{name}"))? != tensor).then(|| name.clone());
+        let mut names: Vec<String> =
+            pretrained.iter().filter_map(other).filter(|name| name.ends_with("weight")).collect();
+        names.retain(|name| !name.contains("norm"));
+        names.sort();
+        names
+    };
+    let of_layer = |layer: u32| pretrained.keys().filter(move |name| layer_of(name) == Some(layer)).count();
+
+    let mut reset = tuned(Top::Reset(one));
+    let fresh = differ(&reset);
+    assert!(!fresh.is_empty() && fresh.iter().all(|name| name.starts_with("encoder.layers.1.")), "{fresh:?}");
+    let before: HashMap<String, Tensor> =
+        reset.store.variables().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+    reset.step(1, &mut Watch::default()).unwrap();
+    let moved = |name: &str| reset.store.variables()[name] != before[name];
+    assert!(moved("hubert.encoder.layers.1.feed_forward.output_dense.weight") && moved("lm_head.weight"));
+    assert_eq!(differ(&reset), fresh, "what was pretrained waits for the end of the freeze");
+    reset.step(6, &mut Watch::default()).unwrap();
+    assert!(differ(&reset).iter().any(|name| name.starts_with("encoder.layers.0.")));
+
+    let removed = tuned(Top::Removed(one));
+    assert_eq!(differ(&removed), [""; 0]);
+    assert_eq!(removed.store.len(), pretrained.len() - of_layer(1) + 2);
+    removed.save_model(dir.path()).unwrap();
+    assert_eq!(model_folder::about(dir.path()).unwrap().network.encoder.layers.get(), 1);
+    Recogniser::read(dir.path(), Device::Cpu).unwrap();
 }
 
 #[test]
@@ -152,8 +212,7 @@ fn what_shares_a_batch_does_not_change_the_scores() {
     let (_, corpus) = &corpora.splits[0];
     let features: Vec<Tensor> =
         corpus.utterances.iter().map(|utterance| model.features(&corpus.wave(utterance).unwrap())).collect();
-    let logits =
-        |features: &[Tensor]| model.logits(&Frames::side_by_side(features), &Masks::default(), Mode::Evaluate, true);
+    let logits = |features: &[Tensor]| model.logits(&Frames::side_by_side(features), &Masks::default(), Mode::Evaluate);
     let (together, alone) = (logits(&features), logits(&features[1..]));
     let frames = alone.size()[1];
     let difference = (together.narrow(0, 1, 1).narrow(1, 0, frames) - alone).abs().max().double_value(&[]);

@@ -1,4 +1,4 @@
-//! `finetune`: a CTC model on characters, from a pretrained network or from random weights.
+//! `finetune`: a CTC model, from a pretrained network or from random weights.
 //!
 //! The model of the last step is the result. Validation is watched and never chooses a checkpoint, so that claims may rest on it; the
 //! references keep the checkpoint with the best validation WER instead.
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reprise_spec::arithmetic::SAMPLE_RATE;
 use reprise_spec::contract::{Level, Score};
+use reprise_spec::finetuning::Symbols;
 use reprise_spec::stage::{FinetuneStage, Role};
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +49,15 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let watched = Corpora::read(work, &settings.validate_on)?;
     let transcripts: Vec<&str> =
         train.iter().map(|(split, _, utterance)| recogniser::transcript(split, utterance)).collect::<Result<_, _>>()?;
-    let vocabulary = Vocabulary::of(transcripts)?;
+    let vocabulary = match finetuning.symbols {
+        Symbols::Characters => Vocabulary::of(transcripts),
+        Symbols::WordPieces(pieces) => Vocabulary::of_pieces(transcripts, pieces.count.get() as usize),
+    }?;
     let examples = Examples::of(&train, &vocabulary, &settings.network, finetuning.batch_seconds)?;
     announce(&examples, &vocabulary, work);
-    let mut finetuner = Finetuner::new(&settings.network, finetuning, examples, vocabulary, work.seed()?, work.device);
+    let mut finetuner = Finetuner::new(settings, examples, vocabulary, work.seed()?, work.device);
     match work.find(&Role::Pretrained) {
-        Some(pretrained) => finetuner.start_from(&pretrained.path, &settings.network)?,
+        Some(pretrained) => finetuner.start_from(&pretrained.path)?,
         None => work.adopt_input_units(&finetuner.recogniser.model.hubert)?,
     }
     let checkpoints = Checkpoints::open(&work.request.work)?;
@@ -93,7 +97,7 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
         progress.samples += learned.samples;
         log(&learned, &progress, steps, work)?;
     }
-    finetuner.save_model(&work.output(""), &settings.network)?;
+    finetuner.save_model(&work.output(""))?;
     work.write("validation.tsv", table(&progress.validations).as_bytes())?;
     let scores = progress.validations.last().map_or_else(Vec::new, Validation::scores);
     Ok(scores.into_iter().chain(progress.watch.scores()).collect())

@@ -2,6 +2,7 @@
 
 use super::flops::{front_end_flops, trunk_flops};
 use super::{SAMPLE_RATE, frames_at, head_parameters, layer_flops, parameters, quantiser_parameters};
+use crate::finetuning::Top;
 use crate::network::{FrontEnd, Network};
 use crate::stage::{FinetuneStage, PretrainStage, PretrainTargets};
 use crate::training::{CosineHead, Head};
@@ -44,15 +45,20 @@ impl Work {
         }
     }
 
-    /// Fine-tuning. What is frozen costs its forward pass alone.
+    /// Fine-tuning. What is frozen costs its forward pass alone; layers that are drawn anew are not.
     pub fn of_finetuning(stage: &FinetuneStage) -> Self {
-        let (network, finetuning) = (&stage.network, &stage.finetuning);
+        let (network, finetuning) = (&stage.tuned(), &stage.finetuning);
         let rows = finetuning.batch_seconds.samples() as f64 / UTTERANCE as f64;
         let front_end = front_end_flops(network, UTTERANCE);
         let trunk = trunk_flops(network, UTTERANCE, network.encoder.layers.get());
         let output = 2 * frames_at(UTTERANCE, network.frame_stride()) * output_parameters(network);
         let [steps, freeze] = [finetuning.steps, finetuning.freeze_steps].map(|steps| u64::from(steps.get()));
-        let frozen = front_end + trunk + 3 * output;
+        let below = match stage.top {
+            Top::Reset(reset) => network.encoder.layers.get().saturating_sub(reset.get()),
+            Top::Kept | Top::Removed(_) => network.encoder.layers.get(),
+        };
+        let reset = trunk - trunk_flops(network, UTTERANCE, below);
+        let frozen = front_end + trunk + 2 * reset + 3 * output;
         let whole = front_end * if finetuning.freeze_front_end { 1 } else { 3 } + 3 * (trunk + output);
         let free = steps.saturating_sub(freeze);
         Self {
@@ -110,9 +116,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::finetuning::Finetuning;
     use crate::stage::{Span, Start};
     use crate::strategy::Quantiser;
-    use crate::training::{Finetuning, Pretraining, steps};
+    use crate::training::{Pretraining, steps};
     use crate::values::Clusters;
 
     fn base() -> PretrainStage {
@@ -178,6 +185,7 @@ mod tests {
         let stage = FinetuneStage {
             network: Network::default(),
             finetuning: Finetuning { steps: steps(30), freeze_steps: steps(10), ..Finetuning::default() },
+            top: Top::Kept,
             train_on: Vec::new(),
             validate_on: Vec::new(),
         };
