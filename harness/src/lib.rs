@@ -7,6 +7,7 @@
 //! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
+//! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
@@ -31,5 +32,6 @@ pub mod project;
 pub mod provenance;
 pub mod rerun;
 pub mod results;
+pub mod significance;
 pub mod statistics;
 pub mod store;

@@ -1,6 +1,6 @@
-//! Student's t distribution, and the two intervals that comparisons of runs take from it.
+//! The two intervals that comparisons of runs take from Student's t distribution.
 
-use std::f64::consts::PI;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// The mean of a sample and its standard deviation (with n − 1); `None` below two values.
 pub fn mean_and_deviation(values: &[f64]) -> Option<(f64, f64)> {
@@ -29,45 +29,10 @@ pub fn interval_of_mean(values: &[f64], probability: f64) -> Option<(f64, f64)> 
     Some((mean - half, mean + half))
 }
 
-/// The value that Student's t with `freedom` ≥ 1 degrees of freedom stays below with probability `p`, 0.5 ≤ p < 1.
-pub fn t_quantile(p: f64, freedom: usize) -> f64 {
-    let (mut low, mut high) = (0.0, 1.0);
-    while t_below(high, freedom) < p && high < 1e12 {
-        high *= 2.0;
-    }
-    while high - low > 1e-12 * high {
-        let middle = 0.5 * (low + high);
-        if middle == low || middle == high {
-            break;
-        }
-        match t_below(middle, freedom) < p {
-            true => low = middle,
-            false => high = middle,
-        }
-    }
-    0.5 * (low + high)
-}
-
-/// P(T ≤ t) for t ≥ 0 and a whole number of degrees of freedom, by the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
-fn t_below(t: f64, freedom: usize) -> f64 {
-    let angle = (t / (freedom as f64).sqrt()).atan();
-    let (sine, cosine) = angle.sin_cos();
-    // Of the powers of the cosine from `first` on, each with the product of the odd (even) over the even (odd) numbers before it.
-    let sum = |first: usize| {
-        let (mut term, mut sum) = (if first == 0 { 1.0 } else { cosine }, 0.0);
-        let mut power = first;
-        while power + 2 <= freedom {
-            sum += term;
-            term *= cosine * cosine * (power + 1) as f64 / (power + 2) as f64;
-            power += 2;
-        }
-        sum
-    };
-    let both_sides = match freedom % 2 {
-        0 => sine * sum(0),
-        _ => 2.0 / PI * (angle + sine * sum(1)),
-    };
-    0.5 + 0.5 * both_sides
+/// The value that Student's t with `freedom` ≥ 1 degrees of freedom stays below with probability `p`.
+fn t_quantile(p: f64, freedom: usize) -> f64 {
+    // A location, a scale above zero and at least one degree of freedom are what the distribution asks for.
+    StudentsT::new(0.0, 1.0, freedom as f64).map_or(f64::NAN, |t| t.inverse_cdf(p))
 }
 
 #[cfg(test)]

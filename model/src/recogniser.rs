@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use reprise_spec::arithmetic;
+use reprise_spec::recognition::Edits;
 use reprise_spec::values::SplitName;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -14,7 +15,7 @@ use crate::failure::StageError;
 use crate::greedy;
 use crate::hubert::Masks;
 use crate::model_folder::{self, Output};
-use crate::score::{Edits, UtteranceEdits};
+use crate::score::UtteranceAlignment;
 use crate::vocabulary::{Vocabulary, frames_needed};
 
 /// The file of a fine-tuned model that names its symbols.
@@ -78,15 +79,15 @@ impl Recogniser {
         corpora: &Corpora,
         mut between: impl FnMut() -> Result<(), StageError>,
     ) -> Result<Validation, StageError> {
-        let (mut losses, mut edits) = (Vec::new(), Vec::new());
+        let (mut losses, mut aligned) = (Vec::new(), Vec::new());
         for (split, corpus, utterance) in corpora.iter() {
             between()?;
             let reference = transcript(split, utterance)?;
             let Some(logits_tv) = self.logits(&corpus.wave(utterance)?) else {
-                edits.push(UtteranceEdits::between(reference, ""));
+                aligned.push(UtteranceAlignment::between(reference, ""));
                 continue;
             };
-            edits.push(UtteranceEdits::between(reference, &greedy::decode(&logits_tv, &self.vocabulary)));
+            aligned.push(UtteranceAlignment::between(reference, &greedy::decode(&logits_tv, &self.vocabulary)));
             let frames = logits_tv.size()[0] as u64;
             if let Ok(label) = self.vocabulary.encode(reference)
                 && frames_needed(&label) <= frames
@@ -96,8 +97,8 @@ impl Recogniser {
         }
         Ok(Validation {
             loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
-            words: edits.iter().map(|edits| edits.words).sum(),
-            characters: edits.iter().map(|edits| edits.characters).sum(),
+            words: aligned.iter().map(|aligned| aligned.words.edits()).sum(),
+            characters: aligned.iter().map(|aligned| aligned.characters.edits()).sum(),
         })
     }
 }

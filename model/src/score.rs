@@ -1,75 +1,44 @@
-//! Edits between a reference and a hypothesis, and the error rates made of them.
+//! Shortest alignments of references with hypotheses.
 
-use reprise_spec::contract::Score;
-use serde::{Deserialize, Serialize};
+use reprise_spec::recognition::{Alignment, Operation};
 
-/// Edits that turn references into hypotheses, and how many units the references have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Edits {
-    pub substitutions: u64,
-    pub deletions: u64,
-    pub insertions: u64,
-    /// Words or characters of the references.
-    pub reference: u64,
+/// The shortest alignment of two sequences.
+///
+/// Where several are equally short it is that of rapidfuzz, and so of jiwer: common ends are put aside, then going back from the end a
+/// deletion is preferred, then an insertion after which the rest is shorter, then a substitution or match.
+pub fn align<T: PartialEq>(reference: &[T], hypothesis: &[T]) -> Alignment {
+    let (prefix, suffix) = common_ends(reference, hypothesis);
+    let (source, target) =
+        (&reference[prefix..reference.len() - suffix], &hypothesis[prefix..hypothesis.len() - suffix]);
+    let distances = distances(source, target);
+    let at = |row: usize, column: usize| distances[row * (target.len() + 1) + column];
+    let mut operations = vec![Operation::Correct; suffix];
+    let (mut row, mut column) = (source.len(), target.len());
+    while row > 0 && column > 0 {
+        operations.push(if at(row, column) == at(row - 1, column) + 1 {
+            row -= 1;
+            Operation::Deletion
+        } else if at(row - 1, column - 1) == at(row, column - 1) + 1 {
+            column -= 1;
+            Operation::Insertion
+        } else {
+            row -= 1;
+            column -= 1;
+            if source[row] == target[column] { Operation::Correct } else { Operation::Substitution }
+        });
+    }
+    operations.resize(operations.len() + row, Operation::Deletion);
+    operations.resize(operations.len() + column, Operation::Insertion);
+    operations.resize(operations.len() + prefix, Operation::Correct);
+    operations.reverse();
+    Alignment(operations)
 }
 
-impl Edits {
-    /// The fewest edits between two sequences.
-    ///
-    /// Where several alignments are equally short the counts are those of rapidfuzz, and so of jiwer: common ends are put aside, then going
-    /// back from the end a deletion is preferred, then an insertion after which the rest is shorter, then a substitution or match.
-    pub fn between<T: PartialEq>(reference: &[T], hypothesis: &[T]) -> Self {
-        let (source, target) = without_common_ends(reference, hypothesis);
-        let distances = distances(source, target);
-        let at = |row: usize, column: usize| distances[row * (target.len() + 1) + column];
-        let mut edits = Self { reference: reference.len() as u64, ..Self::default() };
-        let (mut row, mut column) = (source.len(), target.len());
-        while row > 0 && column > 0 {
-            if at(row, column) == at(row - 1, column) + 1 {
-                edits.deletions += 1;
-                row -= 1;
-            } else if at(row - 1, column - 1) == at(row, column - 1) + 1 {
-                edits.insertions += 1;
-                column -= 1;
-            } else {
-                edits.substitutions += u64::from(source[row - 1] != target[column - 1]);
-                row -= 1;
-                column -= 1;
-            }
-        }
-        edits.deletions += row as u64;
-        edits.insertions += column as u64;
-        edits
-    }
-
-    /// Substitutions, deletions and insertions together.
-    pub fn total(&self) -> u64 {
-        self.substitutions + self.deletions + self.insertions
-    }
-
-    /// Edits for each unit of the references; for references without any unit the number of insertions, as jiwer has it.
-    pub fn rate(&self) -> f64 {
-        self.total() as f64 / self.reference.max(1) as f64
-    }
-}
-
-impl std::iter::Sum for Edits {
-    fn sum<I: Iterator<Item = Self>>(edits: I) -> Self {
-        edits.fold(Self::default(), |sum, edits| Self {
-            substitutions: sum.substitutions + edits.substitutions,
-            deletions: sum.deletions + edits.deletions,
-            insertions: sum.insertions + edits.insertions,
-            reference: sum.reference + edits.reference,
-        })
-    }
-}
-
-fn without_common_ends<'a, T: PartialEq>(left: &'a [T], right: &'a [T]) -> (&'a [T], &'a [T]) {
+/// How many units two sequences share at their beginnings, and of the rest at their ends.
+fn common_ends<T: PartialEq>(left: &[T], right: &[T]) -> (usize, usize) {
     let prefix = left.iter().zip(right).take_while(|(l, r)| l == r).count();
     let (left, right) = (&left[prefix..], &right[prefix..]);
-    let suffix = left.iter().rev().zip(right.iter().rev()).take_while(|(l, r)| l == r).count();
-    (&left[..left.len() - suffix], &right[..right.len() - suffix])
+    (prefix, left.iter().rev().zip(right.iter().rev()).take_while(|(l, r)| l == r).count())
 }
 
 /// The Levenshtein distance of every prefix of `source` (rows) to every prefix of `target` (columns).
@@ -90,50 +59,35 @@ fn distances<T: PartialEq>(source: &[T], target: &[T]) -> Vec<u32> {
     distances
 }
 
-/// The edits of one utterance, in words and in characters.
+/// The alignments of one utterance, in words and in characters.
 ///
 /// Words are what white space separates. Characters are Unicode scalar values of the words with one space between two of them; nothing is
 /// normalised, folded or left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UtteranceEdits {
-    pub words: Edits,
-    pub characters: Edits,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UtteranceAlignment {
+    pub words: Alignment,
+    pub characters: Alignment,
 }
 
-impl UtteranceEdits {
-    /// The edits from `reference` to `hypothesis`; either may be empty.
+impl UtteranceAlignment {
+    /// Of `reference` with `hypothesis`; either may be empty.
     pub fn between(reference: &str, hypothesis: &str) -> Self {
         let (reference, hypothesis): (Vec<&str>, Vec<&str>) =
             (reference.split_whitespace().collect(), hypothesis.split_whitespace().collect());
         let characters = |words: &[&str]| words.join(" ").chars().collect::<Vec<_>>();
         Self {
-            words: Edits::between(&reference, &hypothesis),
-            characters: Edits::between(&characters(&reference), &characters(&hypothesis)),
+            words: align(&reference, &hypothesis),
+            characters: align(&characters(&reference), &characters(&hypothesis)),
         }
-    }
-}
-
-/// An error rate over a set: all edits over all units of the references.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ErrorRate {
-    pub rate: f64,
-    /// The ends of the bootstrap interval.
-    pub interval: (f64, f64),
-    pub edits: Edits,
-}
-
-impl ErrorRate {
-    /// The number as listings show it.
-    pub fn score(&self, name: &str) -> Score {
-        Score { name: name.into(), value: self.rate, interval: Some(self.interval) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use reprise_spec::recognition::Edits;
+
+    use super::*;
 
     fn text() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(0u8..4, 0..12)
@@ -141,7 +95,7 @@ mod tests {
 
     #[test]
     fn empty_references_and_hypotheses_are_scored() {
-        let edits = |reference, hypothesis| UtteranceEdits::between(reference, hypothesis).words;
+        let edits = |reference, hypothesis| UtteranceAlignment::between(reference, hypothesis).words.edits();
         assert_eq!(edits("", "").rate(), 0.0);
         assert_eq!(edits("", "one two").rate(), 2.0);
         assert_eq!(edits("one two", "").rate(), 1.0);
@@ -149,14 +103,34 @@ mod tests {
 
     #[test]
     fn characters_are_unicode_scalar_values_and_count_single_spaces() {
-        let edits = UtteranceEdits::between("naïve  où", "naive ou").characters;
+        let edits = UtteranceAlignment::between("naïve  où", "naive ou").characters.edits();
         assert_eq!(edits, Edits { substitutions: 2, reference: 8, ..Edits::default() });
+    }
+
+    /// What the hypothesis is by the alignment; units that the reference lacks are taken from the hypothesis itself.
+    fn replay(alignment: &Alignment, reference: &[u8], hypothesis: &[u8]) -> Vec<u8> {
+        let (mut reference, mut told) = (reference.iter(), Vec::new());
+        for operation in &alignment.0 {
+            let unit = if *operation == Operation::Insertion { None } else { reference.next() };
+            match operation {
+                Operation::Correct => told.extend(unit),
+                Operation::Substitution | Operation::Insertion => told.push(hypothesis[told.len()]),
+                Operation::Deletion => {}
+            }
+        }
+        assert_eq!(reference.next(), None);
+        told
     }
 
     proptest! {
         #[test]
+        fn an_alignment_leads_from_the_reference_to_the_hypothesis(a in text(), b in text()) {
+            prop_assert_eq!(replay(&align(&a, &b), &a, &b), b);
+        }
+
+        #[test]
         fn distance_is_a_metric(a in text(), b in text(), c in text()) {
-            let distance = |left: &[u8], right: &[u8]| Edits::between(left, right).total();
+            let distance = |left: &[u8], right: &[u8]| align(left, right).edits().total();
             prop_assert_eq!(distance(&a, &b) == 0, a == b);
             prop_assert_eq!(distance(&a, &b), distance(&b, &a));
             prop_assert!(distance(&a, &c) <= distance(&a, &b) + distance(&b, &c));
@@ -164,10 +138,10 @@ mod tests {
 
         #[test]
         fn counts_are_of_one_shortest_alignment(a in text(), b in text()) {
-            let edits = Edits::between(&a, &b);
+            let edits = align(&a, &b).edits();
             prop_assert_eq!(edits.total(), u64::from(*distances(&a, &b).last().unwrap()));
             prop_assert_eq!(a.len() as u64 + edits.insertions, b.len() as u64 + edits.deletions);
-            prop_assert!(edits.substitutions + edits.deletions <= a.len() as u64);
+            prop_assert_eq!(edits.reference, a.len() as u64);
         }
     }
 }

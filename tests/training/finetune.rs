@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use reprise_model::corpus::{Utterance, table};
 use reprise_model::report::Reporter;
-use reprise_model::stage::decode::Scores;
 use reprise_model::stage::{self, Work};
 use reprise_model::tensors;
 use reprise_spec::contract::{self, DataSource, Device, Input, Request};
 use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::recognition::Scores;
 use reprise_spec::stage::{DecodeStage, FinetuneStage, Role, Stage};
 
 use super::{split, turn, wav};

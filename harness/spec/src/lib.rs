@@ -21,6 +21,7 @@ pub mod node;
 pub mod probing;
 pub mod problem;
 pub mod read;
+pub mod recognition;
 pub mod schema;
 pub mod source;
 pub mod stage;

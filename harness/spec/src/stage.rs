@@ -178,7 +178,7 @@ impl FinetuneStage {
     }
 }
 
-/// Decodes and scores one split. Gives `hypotheses.tsv`, `scores.json`.
+/// Decodes and scores one split. Gives `hypotheses.tsv`, `alignments.txt`, `scores.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DecodeStage {
@@ -244,7 +244,7 @@ impl Stage {
             Stage::Units(_) => "units/2",
             Stage::Pretrain(_) => "pretrain/3",
             Stage::Finetune(_) => "finetune/3",
-            Stage::Decode(_) => "decode/1",
+            Stage::Decode(_) => "decode/2",
             Stage::Probe(_) => "probe/1",
         }
     }

@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 
 use reprise_spec::evaluation::Rate;
 use reprise_spec::finetuning::Top;
+use reprise_spec::stage::Stage;
 use serde_json::json;
 
 use super::{Places, load, print, progress};
@@ -9,7 +12,10 @@ use crate::exit::{Exit, Failure};
 use crate::provenance::changes::LeftOut;
 use crate::provenance::{Changes, GitState, Host, Provenance};
 use crate::results::{Cost, Judgement, Recognition, Results, find};
-use crate::store::{RunRecord, StageState, Store};
+use crate::store::{ListedRun, RunRecord, StageState, Store};
+
+mod against;
+mod counts;
 
 /// Show one run: what it found, its stages, and what it was made with
 #[derive(clap::Args)]
@@ -17,6 +23,12 @@ pub struct Args {
     /// The run's id, or enough of its beginning to be unique; the newest run if left out
     #[arg(default_value = "")]
     run: String,
+    /// Count words and characters of every decoded split, as ESPnet's tables do
+    #[arg(long)]
+    counts: bool,
+    /// Another run that recognised the same speech: test whether the two differ
+    #[arg(long, value_name = "RUN")]
+    against: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -33,9 +45,23 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         prefix => store.run(prefix)?,
     };
     let seen = listed.seen();
-    let record = listed.record.map_err(|damage| {
-        Failure::user(format!("run {} is damaged: {damage}", listed.id), "its stages are not: run the experiment again")
-    })?;
+    let record = undamaged(listed)?;
+    if let Some(other) = &args.against {
+        let compared = against::compare(&record, &undamaged(store.run(other)?)?, &store)?;
+        match args.json {
+            true => print::json(&compared),
+            false => print::line(compared.to_string()),
+        }
+        return Ok(Exit::Fine);
+    }
+    if args.counts {
+        let counts = counts::of(&record, &store)?;
+        match args.json {
+            true => print::json(&counts),
+            false => print::line(counts::table(&counts)),
+        }
+        return Ok(Exit::Fine);
+    }
     let results = Results::of(&record, &store);
     if args.json {
         print::json(&json!({ "status": seen, "record": record, "results": results }));
@@ -62,6 +88,35 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     print::line("");
     print::line(print::table(&["made by", ""], &[], origin(&record, &store)));
     Ok(Exit::Fine)
+}
+
+fn undamaged(listed: ListedRun) -> Result<RunRecord, Failure> {
+    let damaged = |damage| {
+        Failure::user(format!("run {} is damaged: {damage}", listed.id), "its stages are not: run the experiment again")
+    };
+    listed.record.map_err(damaged)
+}
+
+/// A file of every decoded split of a run, as far as they are stored: the stage's name and what `read` makes of the text.
+fn decoded<T>(
+    record: &RunRecord,
+    store: &Store,
+    file: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<(String, T)>, Failure> {
+    let stored = record.stages.iter().filter_map(|stage| {
+        let output = store.output(&stage.key, &stage.state.digest()?)?;
+        matches!(output.manifest.settings, Stage::Decode(_)).then(|| (stage.name.clone(), output.out().join(file)))
+    });
+    let read = |(name, path): (String, PathBuf)| {
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        let value = text.and_then(|text| read(&text)).map_err(|why| {
+            let message = format!("{} can't be read: {why}", path.display());
+            Failure::user(message, "an older program made it, or it was changed: run the experiment again")
+        })?;
+        Ok((name, value))
+    };
+    stored.map(read).collect()
 }
 
 /// Where the experiment and the program came from, and what they ran on; what an older program didn't record is left out.
