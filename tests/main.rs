@@ -16,6 +16,7 @@ mod golden_stages;
 mod hostile_data;
 mod killed;
 mod provenance;
+mod recognition;
 mod rerun;
 mod screens;
 mod unit_labels;
