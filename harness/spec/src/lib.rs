@@ -8,6 +8,7 @@ pub mod canon;
 pub mod check;
 pub mod contract;
 pub mod corpus;
+pub mod decoding;
 pub mod evaluation;
 pub mod experiment;
 pub mod extraction;
