@@ -61,6 +61,8 @@ pub struct Judgement {
     /// What pretraining took up to there.
     pub cost: Cost,
     pub finetuning: Vec<Score>,
+    /// The weights of the decoding that were tuned, and the error rate that they were chosen for; none where they are fixed.
+    pub tuning: Vec<Score>,
     /// One entry a decoded split.
     pub recognition: Vec<Recognition>,
 }
@@ -135,11 +137,13 @@ impl Results {
                     judgement.finetuning = summary.clone();
                     judgement.cost = Cost::of(&manifest, store);
                 }
+                Stage::Tune(_) => results.judgement(stage.point).tuning = summary.clone(),
                 Stage::Decode(decode) => {
                     let recognition = Recognition { split: decode.split.to_string(), scores: summary.clone() };
                     results.judgement(stage.point).recognition.push(recognition);
                 }
                 Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
+                Stage::LanguageModel(_) | Stage::Lexicon(_) => {}
             }
         }
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });

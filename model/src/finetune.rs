@@ -176,7 +176,7 @@ impl<'a> Finetuner<'a> {
         }
         let adam = Adam::new(&store, &settings.optimiser);
         Self {
-            recogniser: Recogniser { model, vocabulary },
+            recogniser: Recogniser { model, vocabulary, stride: network.frame_stride() },
             store,
             adam,
             epoch: Epoch { number: 0, batches: examples.epoch(seed, 0) },

@@ -123,6 +123,11 @@ impl Vocabulary {
         self.symbols.len() + 1
     }
 
+    /// The symbol of a character, [`SPACE`] for the space between words.
+    pub fn index(&self, character: char) -> Option<i64> {
+        self.indices.get(&character).copied()
+    }
+
     /// The label of a transcript; any white space between two words is one space symbol.
     pub fn encode(&self, transcript: &str) -> Result<Vec<i64>, UnseenCharacter> {
         let mut label = Vec::with_capacity(transcript.len());

@@ -118,7 +118,7 @@ pub struct Prefix {
 pub struct DataSource {
     /// The folder that relative paths in `utterances.tsv` and in `files` start from.
     pub root: PathBuf,
-    /// For `corpus` and `checkpoint` stages: the files, as `sha256  size  path` lines sorted by path.
+    /// For stages that take files in: these, as `sha256  size  path` lines sorted by path.
     pub files: Option<PathBuf>,
 }
 

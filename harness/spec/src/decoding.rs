@@ -64,6 +64,13 @@ impl Default for Beam {
     }
 }
 
+impl Beam {
+    /// The same search for nothing but the best hypothesis.
+    pub fn of_the_best(&self) -> Self {
+        Self { n_best: count(1), ..self.clone() }
+    }
+}
+
 /// The only words that can be recognised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

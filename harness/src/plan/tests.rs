@@ -35,17 +35,16 @@ fn together(experiments: &[Experiment]) -> Experiment {
 fn contents(experiment: &Experiment) -> Contents {
     let digest = |what: String| ContentDigest(Sha256::digest(what).into());
     let needed = needed(experiment);
+    let named =
+        |names: BTreeSet<Name>| names.into_iter().map(|name| (name.clone(), digest(name.to_string()))).collect();
     Contents {
         splits: needed
             .splits
             .into_iter()
             .map(|what| (what.clone(), digest(format!("{} {:?}", what.0, what.1))))
             .collect(),
-        checkpoints: needed
-            .checkpoints
-            .into_iter()
-            .map(|name: Name| (name.clone(), digest(name.to_string())))
-            .collect(),
+        checkpoints: named(needed.checkpoints),
+        files: named(needed.files),
     }
 }
 
@@ -274,6 +273,9 @@ fn key_by_hand(plan: &Plan, node: &Node) -> [u8; 32] {
         Stage::Units(settings) => by_hand::bytes(settings),
         Stage::Pretrain(settings) => by_hand::bytes(settings),
         Stage::Finetune(settings) => by_hand::bytes(settings),
+        Stage::LanguageModel(settings) => by_hand::bytes(settings),
+        Stage::Lexicon(settings) => by_hand::bytes(settings),
+        Stage::Tune(settings) => by_hand::bytes(settings),
         Stage::Decode(settings) => by_hand::bytes(settings),
         Stage::Probe(settings) => by_hand::bytes(settings),
     });
