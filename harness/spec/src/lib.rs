@@ -14,6 +14,7 @@ pub mod experiment;
 pub mod extraction;
 pub mod guards;
 pub mod identity;
+pub mod language_model;
 mod matrix;
 pub mod metrics;
 pub mod network;

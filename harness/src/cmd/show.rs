@@ -123,8 +123,16 @@ fn stages(record: &RunRecord, store: &Store) -> String {
 /// Scores of a codebook.
 const QUALITY: [&str; 5] = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
 
+/// What tuning found.
+const TUNED: [(&str, &str); 4] = [
+    ("lm-weight", "tuned lm weight"),
+    ("word-score", "word score"),
+    ("silence-score", "silence score"),
+    ("wer", "wer where tuned"),
+];
+
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
-/// targets of a quantiser), then error rates of every decoded split.
+/// targets of a quantiser), then error rates of every decoded split, and the weights that were tuned for them.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -198,6 +206,7 @@ pub fn tables(results: &Results) -> String {
         header.extend(["split", "wer (interval)", "cer (interval)", "sentences with errors"]);
         parts.push(print::table(&header, &right, rows));
     }
+    parts.extend(tuned(results, several));
     if results.judgements.iter().any(|judgement| !judgement.compares()) {
         parts.push(
             "a model in mid-schedule supports no claim beside an annealed one; `evaluation: { cool-down: STEPS }` trains a branch of it"
@@ -205,6 +214,21 @@ pub fn tables(results: &Results) -> String {
         );
     }
     parts.join("\n\n")
+}
+
+/// The weights that were tuned for each model.
+fn tuned(results: &Results, several: bool) -> Option<String> {
+    let judgements = results.judgements.iter().filter(|judgement| !judgement.tuning.is_empty());
+    let rows: Vec<Vec<String>> = judgements
+        .map(|judgement| {
+            let point = judgement.point.filter(|_| several).map(|point| point.cumulative.to_string());
+            point.into_iter().chain(TUNED.map(|(name, _)| cell(find(&judgement.tuning, name)))).collect()
+        })
+        .collect();
+    let steps = several.then_some("steps");
+    let header: Vec<&str> = steps.into_iter().chain(TUNED.map(|(_, title)| title)).collect();
+    let right: Vec<usize> = (0..header.len()).collect();
+    (!rows.is_empty()).then(|| print::table(&header, &right, rows))
 }
 
 fn rate(rate: Rate) -> &'static str {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{ContentDigest, Contents, Experiment, Name, Node, Plan, PlanError, RunOf, Stage, needed};
 
 mod by_hand;
+mod decoding;
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {
@@ -232,7 +233,7 @@ prop_compose! {
     fn experiments()(
         pretrain in splits(1), finetune in splits(0), validate in splits(0), test in splits(0), probed in splits(1),
         iterations in proptest::collection::vec((0u8..3, 2u32..9, 1u32..9), 1..4),
-        untranscribed in splits(0), probe: bool, form in 0u8..3, every in 1u32..9,
+        untranscribed in splits(0), probe: bool, form in 0u8..3, every in 1u32..9, decoding in 0u8..4,
     ) -> Experiment {
         let iterations: Vec<Value> = iterations.into_iter().enumerate().map(|(index, (source, clusters, steps))| {
             let targets = match (index, source) {
@@ -251,6 +252,7 @@ prop_compose! {
                 _ => json!({ "iterations": iterations }),
             },
             "evaluation": if every > 4 { json!({ "every": every, "cool-down": 2 }) } else { json!({}) },
+            "decoding": decoding::form(decoding),
             "probing": if probe { json!({ "unit-quality": { "splits": probed } }) } else { json!({}) },
         }))
     }

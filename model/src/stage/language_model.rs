@@ -1,5 +1,7 @@
 //! `language-model`: an n-gram model of transcripts, or one that was made elsewhere, as a table that is memory-mapped.
 
+use std::path::Path;
+
 use reprise_spec::contract::Score;
 use reprise_spec::decoding::Estimation;
 use reprise_spec::stage::LanguageModelStage;
@@ -10,7 +12,8 @@ use super::corpus::files::listed;
 use crate::corpus::Corpora;
 use crate::decoding::decoder::WORDS;
 use crate::decoding::kneser_ney;
-use crate::decoding::lm::{NgramModel, TABLE, arpa};
+use crate::decoding::lm::arpa::{self, BadArpa};
+use crate::decoding::lm::{NgramModel, TABLE};
 use crate::failure::StageError;
 use crate::recogniser::transcript;
 
@@ -48,10 +51,7 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
             (file.check(work.data_root()?)?, missing_unknown.map(|log10| log10.get() as f32), None)
         }
     };
-    arpa::convert(&path, &table, missing_unknown).map_err(|error| {
-        let help = "write `missing-unknown` if it only lacks <unk>; anything else has to be put right in the file";
-        StageError::refused(format!("{} is no language model that can be used: {error}", path.display()), help)
-    })?;
+    arpa::convert(&path, &table, missing_unknown).map_err(|error| no_model(&path, &error))?;
     let model = NgramModel::open(&table).map_err(|error| StageError::Failed(error.to_string()))?;
     let ids = (0..model.words() as u32).filter(|id| !model.special(*id));
     let words: String = ids.map(|id| format!("{}\n", model.word(id))).collect();
@@ -59,9 +59,21 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
     let about = About { order: model.order(), ngrams: model.counts(), words: words.lines().count(), sentences };
     let json = serde_json::to_vec_pretty(&about).map_err(|error| StageError::Failed(error.to_string()))?;
     work.write("lm.json", &json)?;
+    Ok(scores(&model))
+}
+
+/// The sizes of a model.
+pub fn scores(model: &NgramModel) -> Vec<Score> {
     let score = |name: &str, value: usize| Score { name: name.into(), value: value as f64, interval: None };
-    let all = about.ngrams.iter().sum();
-    Ok(vec![score("order", about.order), score("words", about.words), score("n-grams", all)])
+    let words = (0..model.words() as u32).filter(|&id| !model.special(id)).count();
+    vec![score("order", model.order()), score("words", words), score("n-grams", model.counts().iter().sum())]
+}
+
+/// Why a file is refused as a language model.
+pub fn no_model(path: &Path, error: &BadArpa) -> StageError {
+    let help = "where only <unk> is missing, give it a probability with missing-unknown (KenLM takes -100); anything else has to be put right in \
+                the file";
+    StageError::refused(format!("{} is no language model that can be used: {error}", path.display()), help)
 }
 
 /// The ARPA text of a model of the transcripts, and how many sentences they are.

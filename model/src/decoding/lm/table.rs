@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::MAX_ORDER;
 
-const MAGIC: &[u8; 8] = b"RPRNGRAM";
+/// How a converted model begins.
+pub const MAGIC: &[u8; 8] = b"RPRNGRAM";
 const VERSION: u32 = 1;
 const ENDIAN: u32 = 0x0102_0304;
 const HEADER: usize = 8 + 4 * 4 + 8 + 8 * MAX_ORDER + 32;
