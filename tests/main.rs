@@ -5,6 +5,7 @@
 
 mod place;
 
+mod decoding;
 mod disk;
 mod doctor;
 mod errors;
@@ -15,6 +16,7 @@ mod extract;
 mod golden_stages;
 mod hostile_data;
 mod killed;
+mod language_models;
 mod provenance;
 mod recognition;
 mod rerun;

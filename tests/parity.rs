@@ -2,6 +2,8 @@
 
 #[path = "parity/analysis.rs"]
 mod analysis;
+#[path = "parity/decoding.rs"]
+mod decoding;
 #[path = "parity/exchange.rs"]
 mod exchange;
 #[path = "parity/features.rs"]

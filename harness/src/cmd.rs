@@ -13,6 +13,7 @@ pub mod export;
 pub mod extract;
 pub mod import;
 pub mod list;
+pub mod lm;
 pub mod load;
 pub mod model;
 pub mod on_audio;
@@ -75,6 +76,7 @@ pub enum Verb {
     Show(show::Args),
     Extract(extract::Args),
     Units(units::Args),
+    Lm(lm::Args),
     Data(data::Args),
     Import(import::Args),
     Export(export::Args),
@@ -98,6 +100,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),
         Verb::Units(args) => units::run(args, &places),
+        Verb::Lm(args) => lm::run(args),
         Verb::Data(args) => data::run(args, &places),
         Verb::Doctor(args) => doctor::run(args, &places),
     }

@@ -37,6 +37,11 @@ impl Roots {
     pub fn find(&self, corpus: &Name) -> Option<PathBuf> {
         self.0.iter().map(|root| root.join(corpus.as_str())).find(|folder| folder.is_dir())
     }
+
+    /// The first root that has a file of this name.
+    fn with_file(&self, name: &Name) -> Option<&Path> {
+        self.0.iter().map(PathBuf::as_path).find(|root| root.join(name.as_str()).is_file())
+    }
 }
 
 /// An experiment's corpus: where it lies, if it is on this machine, and what is known about its files.
@@ -51,15 +56,18 @@ pub struct CorpusFiles {
     pub lists: BTreeMap<(SplitName, Part), FileList>,
     /// The splits whose files come from a committed list.
     committed: BTreeSet<(SplitName, Part)>,
-    /// Models from elsewhere that the experiment needs; absent where no data root has one.
-    pub checkpoints: BTreeMap<Name, CheckpointFiles>,
-    /// Those that no data root has.
-    pub absent: BTreeSet<Name>,
+    /// Models from elsewhere that the experiment needs, those that some data root has.
+    pub checkpoints: BTreeMap<Name, NamedFiles>,
+    /// Language models and lexicons that it needs, those that some data root has.
+    pub files: BTreeMap<Name, NamedFiles>,
+    /// What the experiment needs by name.
+    needed: Needed,
 }
 
-/// A model folder from elsewhere.
+/// A model folder from elsewhere, or a single file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointFiles {
+pub struct NamedFiles {
+    /// The folder that holds the files.
     pub root: PathBuf,
     pub list: FileList,
 }
@@ -80,6 +88,11 @@ pub enum DataError {
         "pass --data DIR with the folder that holds {name}/, or name it in REPRISE_DATA or reprise.toml; `reprise import` makes one"
     ))]
     NoCheckpoint { name: Name, roots: Roots },
+    #[error("file {name} not found: looked in {}", shown(.roots))]
+    #[diagnostic(help(
+        "the experiment decodes with it: pass --data DIR with the folder that holds {name}, or name it in REPRISE_DATA or reprise.toml"
+    ))]
+    NoFile { name: Name, roots: Roots },
     #[error("{} is not a model folder: it has no {missing}", .folder.display())]
     #[diagnostic(help("the experiment names it as the checkpoint {name}; `reprise import` makes model folders"))]
     NotAModel { name: Name, folder: PathBuf, missing: &'static str },
@@ -140,7 +153,8 @@ impl CorpusFiles {
             lists: BTreeMap::new(),
             committed: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
-            absent: BTreeSet::new(),
+            files: BTreeMap::new(),
+            needed: needed.clone(),
         };
         let mut found: Vec<((SplitName, Part), Vec<String>)> = Vec::new();
         for (split, part) in &needed.splits {
@@ -170,15 +184,17 @@ impl CorpusFiles {
             }
         }
         for name in &needed.checkpoints {
-            let Some(root) = roots.find(name) else {
-                files.absent.insert(name.clone());
-                continue;
-            };
+            let Some(root) = roots.find(name) else { continue };
             if let Some(missing) = MODEL_FILES.iter().find(|file| !root.join(file).is_file()) {
                 return Err(DataError::NotAModel { name: name.clone(), folder: root, missing });
             }
             let list = FileList::new(hasher.entries(&root, &MODEL_FILES.map(String::from).iter().collect::<Vec<_>>())?);
-            files.checkpoints.insert(name.clone(), CheckpointFiles { root, list });
+            files.checkpoints.insert(name.clone(), NamedFiles { root, list });
+        }
+        for name in &needed.files {
+            let Some(root) = roots.with_file(name) else { continue };
+            let list = FileList::new(hasher.entries(root, &[&name.to_string()])?);
+            files.files.insert(name.clone(), NamedFiles { root: root.to_path_buf(), list });
         }
         Ok(files)
     }
@@ -188,23 +204,36 @@ impl CorpusFiles {
         Contents {
             splits: self.lists.iter().map(|(what, list)| (what.clone(), list.digest())).collect(),
             checkpoints: self.checkpoints.iter().map(|(name, files)| (name.clone(), files.list.digest())).collect(),
+            files: self.files.iter().map(|(name, files)| (name.clone(), files.list.nameless_digest())).collect(),
         }
     }
 
     /// The model folder from elsewhere with this content.
-    pub fn checkpoint(&self, content: ContentDigest) -> Option<&CheckpointFiles> {
+    pub fn checkpoint(&self, content: ContentDigest) -> Option<&NamedFiles> {
         self.checkpoints.values().find(|files| files.list.digest() == content)
+    }
+
+    /// The language model or lexicon with this content.
+    pub fn file(&self, content: ContentDigest) -> Option<&NamedFiles> {
+        self.files.values().find(|files| files.list.nameless_digest() == content)
     }
 
     /// The folder of the corpus, when everything that the experiment reads is there.
     ///
     /// # Errors
-    /// When no data root has the corpus, or one of the checkpoints.
+    /// When no data root has the corpus, or one of the checkpoints, language models and lexicons.
     pub fn complete(&self) -> Result<&Path, DataError> {
-        match self.absent.first() {
-            Some(name) => Err(DataError::NoCheckpoint { name: name.clone(), roots: self.roots.clone() }),
-            None => self.located(),
+        let absent = |names: &BTreeSet<Name>, found: &BTreeMap<Name, NamedFiles>| {
+            names.iter().find(|name| !found.contains_key(name)).cloned()
+        };
+        let roots = || self.roots.clone();
+        if let Some(name) = absent(&self.needed.checkpoints, &self.checkpoints) {
+            return Err(DataError::NoCheckpoint { name, roots: roots() });
         }
+        if let Some(name) = absent(&self.needed.files, &self.files) {
+            return Err(DataError::NoFile { name, roots: roots() });
+        }
+        self.located()
     }
 
     /// The digest of one split's files.

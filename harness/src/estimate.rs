@@ -61,7 +61,8 @@ impl Estimating<'_> {
         let nothing = Estimate { steps: 0, audio_seconds: Some(0.0), flops: Some(0.0), bytes: Some(0.0) };
         let Some(stage) = &self.node.stage else { return nothing };
         match stage {
-            Stage::Corpus(_) | Stage::Checkpoint(_) => nothing,
+            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Lexicon(_) => nothing,
+            Stage::LanguageModel(_) => Estimate { bytes: None, ..nothing },
             Stage::Features(features) => {
                 let audio_seconds = self.audio(is_corpus);
                 let per_second = f64::from(SAMPLE_RATE) / FEATURE_STRIDE as f64 * dimensions(features.kind) * FLOAT;
@@ -78,7 +79,8 @@ impl Estimating<'_> {
                 let bytes = Some(recogniser_bytes(&finetune.network) as f64);
                 Estimate { bytes, ..training(Work::of_finetuning(finetune)) }
             }
-            Stage::Decode(_) => {
+            // The search itself is the CPU's work.
+            Stage::Decode(_) | Stage::Tune(_) => {
                 let network = self.input(&Role::Finetuned).and_then(|node| network(&self.plan.nodes[node]));
                 let audio_seconds = self.audio(is_corpus);
                 let whole =

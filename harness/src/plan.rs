@@ -31,6 +31,8 @@ pub enum Part {
 pub struct Contents {
     pub splits: BTreeMap<(SplitName, Part), ContentDigest>,
     pub checkpoints: BTreeMap<Name, ContentDigest>,
+    /// Language models and lexicons.
+    pub files: BTreeMap<Name, ContentDigest>,
 }
 
 /// The files that decide the keys of an experiment's stages.
@@ -38,6 +40,8 @@ pub struct Contents {
 pub struct Needed {
     pub splits: BTreeSet<(SplitName, Part)>,
     pub checkpoints: BTreeSet<Name>,
+    /// Language models and lexicons.
+    pub files: BTreeSet<Name>,
 }
 
 /// The stages that the runs of one experiment need, inputs before their readers, shared stages once.
@@ -166,6 +170,7 @@ pub fn needed(experiment: &Experiment) -> Needed {
             .splits
             .extend(plan.nodes.into_iter().flat_map(|node| node.inputs).filter_map(|edge| files_of(edge.role)));
         needed.checkpoints.extend(setting.checkpoints().cloned());
+        needed.files.extend(setting.decoding.files().cloned());
     }
     needed
 }

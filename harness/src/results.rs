@@ -9,7 +9,7 @@ use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
 
-use crate::store::{Manifest, RunRecord, StageRecord, Store};
+use crate::store::{Manifest, ManifestInput, RunRecord, StageRecord, Store};
 
 /// What a run found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -64,6 +64,8 @@ pub struct Judgement {
     /// What pretraining took up to there.
     pub cost: Cost,
     pub finetuning: Vec<Score>,
+    /// The weights of the decoding that were tuned, and the error rate that they were chosen for; none where they are fixed.
+    pub tuning: Vec<Score>,
     /// One entry a decoded split.
     pub recognition: Vec<Recognition>,
 }
@@ -140,13 +142,13 @@ impl Results {
                     judgement.finetuning = summary.clone();
                     judgement.cost = Cost::of(&manifest, store);
                 }
+                Stage::Tune(_) => results.judgement(stage.point, top_of(&tops, inputs)).tuning = summary.clone(),
                 Stage::Decode(decode) => {
                     let recognition = Recognition { split: decode.split.to_string(), scores: summary.clone() };
-                    let finetuned = inputs.iter().find(|input| input.role == Role::Finetuned);
-                    let top = finetuned.and_then(|input| tops.get(&input.key)).copied().unwrap_or_default();
-                    results.judgement(stage.point, top).recognition.push(recognition);
+                    results.judgement(stage.point, top_of(&tops, inputs)).recognition.push(recognition);
                 }
                 Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
+                Stage::LanguageModel(_) | Stage::Lexicon(_) => {}
             }
         }
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });
@@ -209,6 +211,12 @@ impl Cost {
 
 fn read(manifest: &Manifest, wanted: impl Fn(&Role) -> bool) -> impl Iterator<Item = (StageKey, OutputDigest)> {
     manifest.inputs.iter().filter(move |input| wanted(&input.role)).map(|input| (input.key, input.digest))
+}
+
+/// What was done with the top layers of the fine-tuned model among these inputs.
+fn top_of(tops: &BTreeMap<StageKey, Top>, inputs: &[ManifestInput]) -> Top {
+    let finetuned = inputs.iter().find(|input| input.role == Role::Finetuned);
+    finetuned.and_then(|input| tops.get(&input.key)).copied().unwrap_or_default()
 }
 
 fn ends_iteration(point: Point) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reprise_spec::evaluation::{Bootstrap, ResamplingUnit};
+use reprise_spec::decoding::{Bootstrap, ResamplingUnit};
 
 use crate::random::Draws;
 

@@ -190,7 +190,7 @@ impl<'a> Finetuner<'a> {
             |(name, parameter): (String, Tensor)| (pretrained(&name) && parameter.requires_grad()).then_some(parameter);
         let frozen_at_first: Vec<Tensor> = store.variables().into_iter().filter_map(learns).collect();
         Self {
-            recogniser: Recogniser { model, vocabulary },
+            recogniser: Recogniser { model, vocabulary, stride: network.frame_stride() },
             store,
             adam,
             epoch: Epoch { number: 0, batches: examples.epoch(seed, 0) },

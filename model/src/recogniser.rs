@@ -6,7 +6,7 @@ use reprise_spec::arithmetic;
 use reprise_spec::recognition::Edits;
 use reprise_spec::values::SplitName;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::corpus::{Corpora, Utterance};
 use crate::ctc::{self, CtcModel, Frames};
@@ -26,6 +26,8 @@ pub const VOCABULARY: &str = "vocabulary.txt";
 pub struct Recogniser {
     pub model: CtcModel,
     pub vocabulary: Vocabulary,
+    /// Samples from one frame to the next.
+    pub stride: u64,
 }
 
 /// How well a model does on utterances that it doesn't learn from.
@@ -53,7 +55,7 @@ impl Recogniser {
         let store = VarStore::new(device);
         let model = CtcModel::new(&store.root(), &about.network, symbols, 0.0);
         model_folder::load_into(folder, &store)?;
-        Ok(Self { model, vocabulary })
+        Ok(Self { model, vocabulary, stride: about.network.frame_stride() })
     }
 
     /// The scores of every symbol at every frame, T × V, without masks and dropout; `None` for fewer samples than one frame needs.
@@ -66,9 +68,10 @@ impl Recogniser {
         Some(self.model.logits(&frames, &Masks::default(), Mode::Evaluate).squeeze_dim(0))
     }
 
-    /// What is said in 16 kHz samples; nothing when they are fewer than one frame needs.
-    pub fn transcribe(&self, wave: &[f32]) -> String {
-        self.logits(wave).map_or(String::new(), |logits_tv| greedy::decode(&logits_tv, &self.vocabulary))
+    /// Natural logarithms of the probabilities of every symbol at every frame, T × V; none for fewer samples than one frame needs.
+    pub fn log_probabilities(&self, wave: &[f32]) -> Result<Vec<f32>, StageError> {
+        let Some(logits_tv) = self.logits(wave) else { return Ok(Vec::new()) };
+        Ok(Vec::try_from(logits_tv.log_softmax(-1, Kind::Float).to_device(Device::Cpu).reshape(-1))?)
     }
 
     /// Recognises every utterance of `corpora`, one by one, and compares with the transcripts.

@@ -19,8 +19,11 @@ pub mod corpus;
 pub mod decode;
 pub mod features;
 pub mod finetune;
+pub mod language_model;
+pub mod lexicon;
 pub mod pretrain;
 pub mod probe;
+pub mod tune;
 pub mod units;
 
 /// What a stage works with beside its settings.
@@ -100,6 +103,9 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
         Stage::Units(settings) => units::run(&settings, work),
         Stage::Pretrain(settings) => pretrain::run(&settings, work),
         Stage::Finetune(settings) => finetune::run(&settings, work),
+        Stage::LanguageModel(settings) => language_model::run(&settings, work),
+        Stage::Lexicon(settings) => lexicon::run(&settings, work),
+        Stage::Tune(settings) => tune::run(&settings, work),
         Stage::Decode(settings) => decode::run(&settings, work),
         Stage::Probe(settings) => probe::run(&settings, work),
     }

@@ -10,6 +10,7 @@ use crate::report::Reporter;
 pub mod extract;
 pub mod label;
 pub mod ledger;
+pub mod lm;
 pub mod states;
 pub mod waves;
 
@@ -29,5 +30,6 @@ pub fn execute(work: &mut ToolWork) -> Result<Vec<Score>, StageError> {
         Tool::ExportHf(exchange) => hugging_face::export(&exchange.from, &exchange.to, &mut work.report),
         Tool::Extract(settings) => extract::run(&settings, work),
         Tool::Label(settings) => label::run(&settings, work),
+        Tool::Lm(tool) => lm::run(&tool),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::failure::StageError;
@@ -162,6 +163,24 @@ impl Vocabulary {
         self.symbols.len() + 1
     }
 
+    /// Where the words of a label are, first to last: between spaces, or in pieces from one start of a word to the next.
+    pub fn words(&self, label: &[i64]) -> Vec<Range<usize>> {
+        let mut words: Vec<Range<usize>> = Vec::new();
+        let mut open = false;
+        for (place, &symbol) in label.iter().enumerate() {
+            let name = self.name(symbol).to_string();
+            let space = !self.has_pieces() && name.chars().eq([SPACE]);
+            let starts = !open || self.has_pieces() && name.starts_with(WORD_START);
+            match words.last_mut() {
+                _ if space => {}
+                Some(word) if !starts => word.end = place + 1,
+                _ => words.push(place..place + 1),
+            }
+            open = !space;
+        }
+        words
+    }
+
     /// The label of a transcript; any white space between two words is one space symbol.
     ///
     /// In pieces, a word's characters after a [`WORD_START`] grow together: always the two neighbours that make the piece found first.
@@ -278,6 +297,13 @@ mod tests {
         assert_eq!(vocabulary.decode(&[1, 2, 3, 4, 2]), "A A");
         let spaceless = Vocabulary::from_text("<pad>\nA\n").unwrap();
         assert_eq!(spaceless.encode("A A"), Err(UnseenCharacter('|')));
+    }
+
+    #[test]
+    fn words_lie_between_spaces() {
+        let vocabulary = Vocabulary::of(["ab"]).unwrap();
+        assert_eq!(vocabulary.words(&[1, 2, 3, 1, 1, 3, 1]), [1..3, 5..6]);
+        assert_eq!(vocabulary.words(&[]), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use reprise_model::report::Reporter;
 use reprise_model::stage::{self, Work};
 use reprise_model::tensors;
 use reprise_spec::contract::{self, DataSource, Device, Input, Request};
+use reprise_spec::decoding::{Bootstrap, Search};
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::recognition::Scores;
 use reprise_spec::stage::{DecodeStage, FinetuneStage, Role, Stage};
@@ -143,7 +144,8 @@ fn decoding_scores_the_model_of_the_last_step() {
     tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
     tones(root, "spelt", &["bad zz", "", "cab"]);
     let finetuned = finetune(root, "finetune", &settings(5, 2), 1);
-    let stage = Stage::Decode(DecodeStage { split: split("spelt"), decoding: Default::default() });
+    let (search, bootstrap) = (Search::Greedy, Bootstrap::default());
+    let stage = Stage::Decode(DecodeStage { split: split("spelt"), search, weights: None, bootstrap });
     let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
     let decoded = stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap();
     let value = |scores: &[contract::Score], name: &str| scores.iter().find(|score| score.name == name).unwrap().value;

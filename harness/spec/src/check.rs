@@ -9,6 +9,7 @@ use crate::training::{LabelAlignment, SpanMasking};
 use crate::values::Seconds;
 
 mod corpus;
+mod decoding;
 mod finetuning;
 mod network;
 mod probing;
@@ -26,6 +27,7 @@ pub fn check(experiment: &Written, tree: &Node, alone: bool) -> Vec<Problem> {
     rules.pretraining();
     rules.strategy();
     rules.finetuning();
+    rules.decoding();
     rules.corpus();
     rules.probing();
     rules.seeds();

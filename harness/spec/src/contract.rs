@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::extraction::{Extract, Label};
 use crate::identity::{OutputDigest, StageKey};
+use crate::language_model::LmTool;
 use crate::stage::{Role, Stage};
 
 /// The version of this contract; both sides refuse another.
@@ -80,6 +81,8 @@ pub enum Tool {
     Extract(Extract),
     /// Labels audio files with a codebook.
     Label(Label),
+    /// Makes, converts or asks a language model.
+    Lm(LmTool),
 }
 
 /// A model and where it goes in another form.
@@ -118,7 +121,7 @@ pub struct Prefix {
 pub struct DataSource {
     /// The folder that relative paths in `utterances.tsv` and in `files` start from.
     pub root: PathBuf,
-    /// For `corpus` and `checkpoint` stages: the files, as `sha256  size  path` lines sorted by path.
+    /// For stages that take files in: these, as `sha256  size  path` lines sorted by path.
     pub files: Option<PathBuf>,
 }
 

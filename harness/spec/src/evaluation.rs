@@ -1,13 +1,12 @@
-//! `evaluation` and `decoding`: when and how a trained model is judged.
+//! `evaluation`: at which points of pretraining a model is judged.
 
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::network::{count, fraction};
 use crate::strategy::{Horizon, Iteration};
-use crate::values::{Count, Fraction, Steps};
+use crate::values::{Count, Steps};
 
 /// The points of pretraining at which the model is fine-tuned and decoded: the last step, and what is asked for here. Steps are cumulative
 /// over iterations. Adding a point leaves every trained thing what it was.
@@ -82,47 +81,12 @@ impl Evaluation {
     }
 }
 
-/// Greedy CTC decoding and its scores.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Decoding {
-    /// How the intervals are drawn.
-    pub bootstrap: Bootstrap,
-}
-
-/// Percentile bootstrap intervals of WER and CER.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Bootstrap {
-    /// Resamples.
-    pub draws: Count,
-    /// Share of the draws that the interval holds.
-    pub level: Fraction,
-    /// What is drawn with replacement.
-    pub unit: ResamplingUnit,
-}
-
-impl Default for Bootstrap {
-    fn default() -> Self {
-        Self { draws: count(10_000), level: fraction(0.95), unit: ResamplingUnit::Speaker }
-    }
-}
-
-/// What a bootstrap draws with replacement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResamplingUnit {
-    /// Whole speakers, and within each drawn speaker utterances.
-    Speaker,
-    /// Single utterances, as if they were independent.
-    Utterance,
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::network::count;
 
     #[test]
     fn points_lie_on_the_grid_at_the_ends_and_where_they_are_asked_for() {

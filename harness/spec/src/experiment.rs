@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon;
 use crate::corpus::{Conversion, Corpus};
-use crate::evaluation::{Decoding, Evaluation};
+use crate::decoding::Decoding;
+use crate::evaluation::Evaluation;
 use crate::finetuning::Finetuning;
 use crate::identity::{SpecHash, VariantHash, sha256};
 use crate::network::Network;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Score;
-use crate::evaluation::ResamplingUnit;
+use crate::decoding::ResamplingUnit;
 
 /// One step of an alignment of a reference with a hypothesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon;
 use crate::corpus::Conversion;
-use crate::evaluation::Decoding;
+use crate::decoding::{Beam, Bootstrap, Estimation, Search, Tuning, Weights};
 use crate::finetuning::{Finetuning, Top};
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
 use crate::probing::UnitQuality;
 use crate::strategy::{Carry, Clustering, Quantiser};
 use crate::training::Pretraining;
-use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
+use crate::values::{Clusters, Count, Fraction, Height, Log10, Order, SplitName, Steps};
 
 /// One unit of work with everything that decides its result except its inputs and its seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub enum Stage {
     Units(UnitsStage),
     Pretrain(PretrainStage),
     Finetune(FinetuneStage),
+    LanguageModel(LanguageModelStage),
+    Lexicon(LexiconStage),
+    Tune(TuneStage),
     Decode(DecodeStage),
     Probe(ProbeStage),
 }
@@ -178,12 +181,43 @@ impl FinetuneStage {
     }
 }
 
-/// Decodes and scores one split. Gives `hypotheses.tsv`, `alignments.txt`, `scores.json`.
+/// Makes an n-gram language model ready to be asked. Gives `lm.table`, which is memory-mapped, its words in `words.txt`, and `lm.json`; an estimated
+/// one also as `lm.arpa`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum LanguageModelStage {
+    /// Estimates one from the transcripts among the inputs.
+    Estimate(Estimation),
+    /// Takes in an ARPA file that was made elsewhere.
+    File { content: ContentDigest, missing_unknown: Option<Log10> },
+}
+
+/// Takes in a lexicon that was made elsewhere. Gives `words.txt`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LexiconStage {
+    pub content: ContentDigest,
+}
+
+/// Decodes splits with every setting of a grid. Gives the best as `weights.json`, and all of them in `grid.tsv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TuneStage {
+    pub beam: Beam,
+    /// Those that the grid doesn't list.
+    pub weights: Weights,
+    pub tuning: Tuning,
+}
+
+/// Decodes and scores one split. Gives `hypotheses.tsv`, `alignments.txt`, `words.tsv`, `scores.json`, and `nbest.tsv` where more than the best are asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DecodeStage {
     pub split: SplitName,
-    pub decoding: Decoding,
+    pub search: Search,
+    /// Absent where no lexicon is among the inputs, and where tuned ones are.
+    pub weights: Option<Weights>,
+    pub bootstrap: Bootstrap,
 }
 
 /// Measures something on trained things.
@@ -216,6 +250,12 @@ pub enum Role {
     Start,
     /// A fine-tuned model.
     Finetuned,
+    /// A language model.
+    LanguageModel,
+    /// The words that can be recognised: those of a lexicon or of a language model.
+    Lexicon,
+    /// Weights of a decoding that were tuned.
+    Weights,
 }
 
 impl std::fmt::Display for Role {
@@ -230,6 +270,9 @@ impl std::fmt::Display for Role {
             Role::Pretrained => f.write_str("pretrained model"),
             Role::Start => f.write_str("start"),
             Role::Finetuned => f.write_str("fine-tuned model"),
+            Role::LanguageModel => f.write_str("language model"),
+            Role::Lexicon => f.write_str("lexicon"),
+            Role::Weights => f.write_str("decoding weights"),
         }
     }
 }
@@ -244,6 +287,9 @@ impl Stage {
             Stage::Units(_) => "units/2",
             Stage::Pretrain(_) => "pretrain/3",
             Stage::Finetune(_) => "finetune/3",
+            Stage::LanguageModel(_) => "language-model/1",
+            Stage::Lexicon(_) => "lexicon/1",
+            Stage::Tune(_) => "tune/1",
             Stage::Decode(_) => "decode/2",
             Stage::Probe(_) => "probe/1",
         }
@@ -258,7 +304,8 @@ impl Stage {
     pub fn draws(&self) -> bool {
         match self {
             Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) => true,
-            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) | Stage::Decode(_) | Stage::Probe(_) => false,
+            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => false,
+            Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) | Stage::Decode(_) | Stage::Probe(_) => false,
         }
     }
 
@@ -271,6 +318,9 @@ impl Stage {
             Stage::Units(settings) => canon::bytes(settings),
             Stage::Pretrain(settings) => canon::bytes(settings),
             Stage::Finetune(settings) => canon::bytes(settings),
+            Stage::LanguageModel(settings) => canon::bytes(settings),
+            Stage::Lexicon(settings) => canon::bytes(settings),
+            Stage::Tune(settings) => canon::bytes(settings),
             Stage::Decode(settings) => canon::bytes(settings),
             Stage::Probe(settings) => canon::bytes(settings),
         }

@@ -85,6 +85,8 @@ count!(/// A layer whose features are clustered: 0 is the input of the Transform
     Height, 0..=1_000, "a height");
 count!(/// A number of layers that may be none.
     Layers, 0..=1_000, "a number of layers");
+count!(/// The length of the longest n-grams of a language model.
+    NgramOrder, 1..=6, "an order of n-grams");
 count!(/// An order of differences over time: 0 for the features themselves.
     Order, 0..=2, "an order of differences");
 real!(/// A share in `0.0..=1.0`.
@@ -95,6 +97,10 @@ real!(/// A number above zero: a learning rate, a temperature, an epsilon.
     Positive, |value| value > 0.0 && value <= 1e12, "it must be above 0 and at most 1e12", { "exclusiveMinimum" = 0, "maximum" = 1e12 });
 real!(/// A weight of zero or more.
     Weight, |value| (0.0..=1e12).contains(&value), "a weight is from 0 to 1e12", { "minimum" = 0, "maximum" = 1e12 });
+real!(/// Something that is added to a score, in nats.
+    Nats, |value| (-1e6..=1e6).contains(&value), "it is from -1e6 to 1e6", { "minimum" = -1e6, "maximum" = 1e6 });
+real!(/// The logarithm of a probability to the base 10.
+    Log10, |value| (-1e3..=0.0).contains(&value), "log10 of a probability is from -1000 to 0", { "minimum" = -1e3, "maximum" = 0 });
 real!(/// A length of audio in seconds, above zero and at most a day. Arithmetic is done in samples ([`Seconds::samples`]).
     Seconds, |value| value > 0.0 && value <= 86_400.0 * 366.0, "seconds are above 0 and at most a year", { "exclusiveMinimum" = 0 });
 

@@ -63,10 +63,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 
 /// Both ends as the trainer can be told them.
 pub fn exchange(from: &Path, to: &Path) -> Result<Exchange, Failure> {
-    let told = |path: &Path| {
-        let help = "rename it, or a folder above it";
-        path.to_str().ok_or_else(|| Failure::user(format!("the path {} is not UTF-8", path.display()), help))?;
-        std::path::absolute(path).map_err(|error| Failure::user(format!("the path {path:?}: {error}"), "name a path"))
-    };
     Ok(Exchange { from: told(from)?, to: told(to)? })
+}
+
+/// A path as the trainer can be told it.
+pub fn told(path: &Path) -> Result<PathBuf, Failure> {
+    let help = "rename it, or a folder above it";
+    path.to_str().ok_or_else(|| Failure::user(format!("the path {} is not UTF-8", path.display()), help))?;
+    std::path::absolute(path).map_err(|error| Failure::user(format!("the path {path:?}: {error}"), "name a path"))
 }

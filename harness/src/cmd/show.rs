@@ -181,8 +181,16 @@ fn stages(record: &RunRecord, store: &Store) -> String {
 /// Scores of a codebook.
 const QUALITY: [&str; 5] = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
 
+/// What tuning found.
+const TUNED: [(&str, &str); 4] = [
+    ("lm-weight", "tuned lm weight"),
+    ("word-score", "word score"),
+    ("silence-score", "silence score"),
+    ("wer", "wer where tuned"),
+];
+
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
-/// targets of a quantiser), then error rates of every decoded split, and of networks without their top layers.
+/// targets of a quantiser), then error rates of every decoded split, of networks without their top layers, and the weights that were tuned.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -225,6 +233,7 @@ pub fn tables(results: &Results) -> String {
     }
     parts.extend(recognition(results));
     parts.extend(tops(results));
+    parts.extend(tuned(results));
     if results.judgements.iter().any(|judgement| !judgement.compares()) {
         parts.push(
             "a model in mid-schedule supports no claim beside an annealed one; `evaluation: { cool-down: STEPS }` trains a branch of it"
@@ -291,6 +300,22 @@ fn error_rates(recognition: &Recognition) -> impl Iterator<Item = String> + use<
     std::iter::once(recognition.split.clone()).chain(rates)
 }
 
+/// The weights that were tuned for each model.
+fn tuned(results: &Results) -> Option<String> {
+    let tuned = || results.judgements.iter().filter(|judgement| !judgement.tuning.is_empty());
+    let several = tuned().count() > 1;
+    let row = |judgement: &Judgement| {
+        let steps = judgement.point.map_or("-".into(), |point| point.cumulative.to_string());
+        let of = [steps, judgement.top.to_string()].into_iter().filter(|_| several);
+        of.chain(TUNED.map(|(name, _)| cell(find(&judgement.tuning, name)))).collect()
+    };
+    let of = ["steps", "fine-tuned"].into_iter().filter(|_| several);
+    let header: Vec<&str> = of.chain(TUNED.map(|(_, title)| title)).collect();
+    let right: Vec<usize> = (0..header.len()).filter(|&column| !several || column != 1).collect();
+    let rows: Vec<Vec<String>> = tuned().map(row).collect();
+    (!rows.is_empty()).then(|| print::table(&header, &right, rows))
+}
+
 fn rate(rate: Rate) -> &'static str {
     match rate {
         Rate::Annealed => "annealed",
@@ -326,6 +351,7 @@ mod tests {
             top,
             cost: Cost { audio_seconds: 7_200.0, device_seconds: 61.0 },
             finetuning: Vec::new(),
+            tuning: Vec::new(),
             recognition: vec![Recognition {
                 split: "test".into(),
                 scores: vec![Score { name: "wer".into(), value: wer, interval: Some((wer - 0.1, wer + 0.1)) }],

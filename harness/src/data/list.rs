@@ -48,6 +48,16 @@ impl FileList {
         ContentDigest(sha256(&parts))
     }
 
+    /// SHA-256 over size and SHA-256 of every file, whatever they are called.
+    pub fn nameless_digest(&self) -> ContentDigest {
+        let sizes: Vec<[u8; 8]> = self.0.iter().map(|entry| entry.size.to_le_bytes()).collect();
+        let mut parts: Vec<&[u8]> = vec![b"reprise file content 1"];
+        for (entry, size) in self.0.iter().zip(&sizes) {
+            parts.extend([&size[..], &entry.sha256]);
+        }
+        ContentDigest(sha256(&parts))
+    }
+
     /// The entries that `part` reads: alignments lie below `alignments/`; transcripts count only where the split is transcribed.
     pub fn part(self, part: Part, transcribed: bool) -> Self {
         let belongs = |path: &str| match part {

@@ -8,12 +8,12 @@ use std::time::Instant;
 use jiff::Timestamp;
 use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Prefix, Request, Score};
 use reprise_spec::identity::{OutputDigest, StageKey};
-use reprise_spec::stage::{CorpusPart, ProbeStage, Stage, UnitSource};
+use reprise_spec::stage::{CorpusPart, LanguageModelStage, LexiconStage, ProbeStage, Stage, UnitSource};
 
 use super::chosen::Inputs;
 use super::trainer::{self, Ended, Launch};
 use super::{ExecuteError, Happening, Interrupt, Job};
-use crate::data::{DataError, FileList, Hasher};
+use crate::data::{DataError, FileList, Hasher, NamedFiles};
 use crate::digest;
 use crate::lease::{self, Lease};
 use crate::plan::{Node, Part};
@@ -165,16 +165,23 @@ fn clear(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
 }
 
 fn file_list<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a FileList> {
-    let corpus = match stage {
-        Stage::Corpus(corpus) => corpus,
-        Stage::Checkpoint(checkpoint) => return job.corpus.checkpoint(checkpoint.content).map(|files| &files.list),
-        _ => return None,
-    };
+    let Stage::Corpus(corpus) = stage else { return named_files(job, stage).map(|files| &files.list) };
     let part = match corpus.part {
         CorpusPart::Utterances { .. } => Part::Utterances,
         CorpusPart::Alignments => Part::Alignments,
     };
     job.corpus.lists.get(&(corpus.split.clone(), part))
+}
+
+/// What a stage takes in that is not of the corpus.
+fn named_files<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a NamedFiles> {
+    match stage {
+        Stage::Checkpoint(checkpoint) => job.corpus.checkpoint(checkpoint.content),
+        Stage::LanguageModel(LanguageModelStage::File { content, .. }) | Stage::Lexicon(LexiconStage { content }) => {
+            job.corpus.file(*content)
+        }
+        _ => None,
+    }
 }
 
 /// Where the trainer finds the files of the corpus, for stages that read any.
@@ -183,14 +190,12 @@ fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataS
         Stage::Units(units) => matches!(units.source, UnitSource::Layer { .. }),
         Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
         Stage::Probe(ProbeStage::UnitQuality(_)) | Stage::Checkpoint(_) => true,
+        Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) => true,
     };
     if !reads {
         return Ok(None);
     }
-    let root = match stage {
-        Stage::Checkpoint(checkpoint) => job.corpus.checkpoint(checkpoint.content).map(|files| files.root.as_path()),
-        _ => None,
-    };
+    let root = named_files(job, stage).map(|files| files.root.as_path());
     let root = absolute(root.map_or_else(|| job.corpus.located(), Ok)?);
     Ok(Some(DataSource { root, files: file_list(job, stage).map(|_| work.join(FILES)) }))
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use reprise_spec::decoding::{Bootstrap, Search};
 use reprise_spec::identity::{ContentDigest, OutputDigest};
 use reprise_spec::network::FeatureKind;
 use reprise_spec::stage::{CorpusPart, CorpusStage, DecodeStage, FeaturesStage, Role, Stage};
@@ -55,7 +56,8 @@ impl Place {
         let (content, part) = (ContentDigest([content; 32]), CorpusPart::Alignments);
         let corpus = self.stage(Stage::Corpus(CorpusStage { split: split(), content, part }), None, &[]);
         let features = self.stage(Stage::Features(FeaturesStage { kind }), None, &[(Role::Corpus(split()), corpus)]);
-        let decode = DecodeStage { split: split(), decoding: Default::default() };
+        let decode =
+            DecodeStage { split: split(), search: Search::Greedy, weights: None, bootstrap: Bootstrap::default() };
         self.stage(Stage::Decode(decode), None, &[(Role::Features(split()), features)])
     }
 

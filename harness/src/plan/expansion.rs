@@ -4,13 +4,14 @@ use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::experiment::Setting;
 use reprise_spec::finetuning::Top;
 use reprise_spec::probing::Codebooks;
-use reprise_spec::stage::{DecodeStage, FinetuneStage, PretrainStage, PretrainTargets, Role, Span, Stage, Start};
+use reprise_spec::stage::{FinetuneStage, PretrainStage, PretrainTargets, Role, Span, Stage, Start};
 use reprise_spec::strategy::{CarriedWeights, Horizon, Iteration, Targets, UnitTargets};
 use reprise_spec::training::Pretraining;
 use reprise_spec::values::{SplitName, Steps};
 
 use super::{Contents, Edge, Plan, PlanError, RunOf, transcribed};
 
+mod decoding;
 mod nodes;
 mod units;
 
@@ -204,7 +205,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn finetune(&mut self, pretrained: Option<usize>, point: Option<Point>, top: Top) {
-        let Setting { corpus, model, iterations, finetuning, decoding, .. } = self.setting;
+        let Setting { corpus, model, iterations, finetuning, .. } = self.setting;
         let last = point.is_none_or(|point| point.iteration == iterations.len() && point.ends_iteration);
         let named = |what: String| {
             let top = if top == Top::Kept { String::new() } else { format!(", {top}") };
@@ -229,13 +230,9 @@ impl<'a> Expansion<'a> {
             train_on: corpus.finetune.clone(),
             validate_on: validate,
         };
-        let told = |name| Told { name, point, continues: None };
-        let finetuned = self.add(told(named("finetune".into())), Stage::Finetune(stage), inputs);
-        for split in &corpus.test {
-            let inputs = vec![Edge { role: Role::Finetuned, node: finetuned }, self.corpus(split)];
-            let stage = DecodeStage { split: split.clone(), decoding: decoding.clone() };
-            self.add(told(named(format!("decode {split}"))), Stage::Decode(stage), inputs);
-        }
+        let told = |what: String| Told { name: named(what), point, continues: None };
+        let finetuned = self.add(told("finetune".into()), Stage::Finetune(stage), inputs);
+        self.decode(finetuned, told);
     }
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{ContentDigest, Contents, Experiment, Name, Node, Plan, PlanError, RunOf, Stage, needed};
 
 mod by_hand;
+mod decoding;
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {
@@ -35,17 +36,16 @@ fn together(experiments: &[Experiment]) -> Experiment {
 fn contents(experiment: &Experiment) -> Contents {
     let digest = |what: String| ContentDigest(Sha256::digest(what).into());
     let needed = needed(experiment);
+    let named =
+        |names: BTreeSet<Name>| names.into_iter().map(|name| (name.clone(), digest(name.to_string()))).collect();
     Contents {
         splits: needed
             .splits
             .into_iter()
             .map(|what| (what.clone(), digest(format!("{} {:?}", what.0, what.1))))
             .collect(),
-        checkpoints: needed
-            .checkpoints
-            .into_iter()
-            .map(|name: Name| (name.clone(), digest(name.to_string())))
-            .collect(),
+        checkpoints: named(needed.checkpoints),
+        files: named(needed.files),
     }
 }
 
@@ -233,7 +233,7 @@ prop_compose! {
     fn experiments()(
         pretrain in splits(1), finetune in splits(0), validate in splits(0), test in splits(0), probed in splits(1),
         iterations in proptest::collection::vec((0u8..3, 2u32..9, 1u32..9), 1..4),
-        untranscribed in splits(0), probe: bool, form in 0u8..3, every in 1u32..9,
+        untranscribed in splits(0), probe: bool, form in 0u8..3, every in 1u32..9, decoding in 0u8..4,
     ) -> Experiment {
         let iterations: Vec<Value> = iterations.into_iter().enumerate().map(|(index, (source, clusters, steps))| {
             let targets = match (index, source) {
@@ -252,6 +252,7 @@ prop_compose! {
                 _ => json!({ "iterations": iterations }),
             },
             "evaluation": if every > 4 { json!({ "every": every, "cool-down": 2 }) } else { json!({}) },
+            "decoding": decoding::form(decoding),
             "probing": if probe { json!({ "unit-quality": { "splits": probed } }) } else { json!({}) },
         }))
     }
@@ -274,6 +275,9 @@ fn key_by_hand(plan: &Plan, node: &Node) -> [u8; 32] {
         Stage::Units(settings) => by_hand::bytes(settings),
         Stage::Pretrain(settings) => by_hand::bytes(settings),
         Stage::Finetune(settings) => by_hand::bytes(settings),
+        Stage::LanguageModel(settings) => by_hand::bytes(settings),
+        Stage::Lexicon(settings) => by_hand::bytes(settings),
+        Stage::Tune(settings) => by_hand::bytes(settings),
         Stage::Decode(settings) => by_hand::bytes(settings),
         Stage::Probe(settings) => by_hand::bytes(settings),
     });

@@ -86,6 +86,10 @@ pub trait Grammar {
     fn extend(&mut self, prefix: Self::Prefix, next: &mut dyn FnMut(u32, Self::Prefix, f64));
     /// What a prefix stands for when the utterance ends after it, with the nats to add.
     fn finish(&self, prefix: Self::Prefix, whole: &mut dyn FnMut(Self::Label, f64));
+    /// A prefix without what was begun and can't be the end of a label.
+    fn without_rest(&self, prefix: Self::Prefix) -> Self::Prefix {
+        prefix
+    }
 }
 
 /// Logarithms of the masses of a prefix.
@@ -142,8 +146,8 @@ fn descending(left: f64, right: f64) -> Ordering {
 
 /// The `nbest` most likely labels of `grammar`, best first; none where every label has probability zero.
 ///
-/// Exact when `width` keeps every prefix; otherwise paths over dropped prefixes are missing from the scores. Labels of equal score stand in
-/// their own order.
+/// Exact when `width` keeps every prefix; otherwise paths over dropped prefixes are missing from the scores. Where every kept prefix ends in
+/// something unfinished, that is left out (as flashlight does). Labels of equal score stand in their own order.
 pub fn search<G: Grammar>(
     scores_tv: LogProbabilities,
     grammar: &mut G,
@@ -177,6 +181,17 @@ pub fn search<G: Grammar>(
         }
         beam = frontier.pruned(width);
     }
+    let mut found = finished(grammar, beam.iter().copied());
+    if found.is_empty() {
+        found = finished(grammar, beam.iter().map(|&(prefix, masses)| (grammar.without_rest(prefix), masses)));
+    }
+    found.sort_by(|left, right| descending(left.score, right.score));
+    found.truncate(nbest);
+    found
+}
+
+/// What prefixes stand for when the utterance ends after them.
+fn finished<G: Grammar>(grammar: &G, beam: impl Iterator<Item = (G::Prefix, Masses)>) -> Vec<Hypothesis<G::Label>> {
     let mut whole = std::collections::BTreeMap::new();
     for (prefix, masses) in beam {
         grammar.finish(prefix, &mut |label, weight| {
@@ -184,11 +199,8 @@ pub fn search<G: Grammar>(
             *score = ln_add(*score, masses.total() + weight);
         });
     }
-    let mut found: Vec<_> = whole.into_iter().map(|(label, score)| Hypothesis { label, score }).collect();
-    found.retain(|hypothesis| hypothesis.score > f64::NEG_INFINITY);
-    found.sort_by(|left, right| descending(left.score, right.score));
-    found.truncate(nbest);
-    found
+    let found = whole.into_iter().map(|(label, score)| Hypothesis { label, score });
+    found.filter(|hypothesis| hypothesis.score > f64::NEG_INFINITY).collect()
 }
 
 /// Every sequence of symbols: beam search without lexicon and language model. Serves one utterance.

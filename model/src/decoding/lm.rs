@@ -11,5 +11,8 @@ pub mod table;
 pub use query::{SentenceScore, State};
 pub use table::NgramModel;
 
+/// The file of a converted model among the outputs of a stage.
+pub const TABLE: &str = "lm.table";
+
 /// The highest order that a model may have, as KenLM is built by default.
 pub const MAX_ORDER: usize = 6;

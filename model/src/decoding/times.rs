@@ -1,19 +1,32 @@
 //! When the words of a hypothesis were said: the most likely path of its label.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
 use super::beam::LogProbabilities;
 
 /// Frames from `start` up to, not including, `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     pub start: usize,
     pub end: usize,
 }
 
-/// The frames of every symbol of `label` on the most likely of the label's paths; `None` where no path has a probability above zero.
+/// The most likely of a label's paths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BestPath {
+    /// In nats.
+    pub score: f64,
+    /// The frames of every symbol.
+    pub spans: Vec<Span>,
+}
+
+/// The most likely of the paths of `label`; `None` where none has a probability above zero.
 ///
 /// A span covers the frames that give the symbol itself; blanks belong to none. Among equally likely paths the
 /// choice is fixed: staying comes before stepping. Computed as the Viterbi search over the label with blanks between (Graves et al. 2006 section 4.1, maximum for sum).
-pub fn symbol_spans(scores_tv: LogProbabilities, label: &[i64]) -> Option<Vec<Span>> {
+pub fn best_path(scores_tv: LogProbabilities, label: &[i64]) -> Option<BestPath> {
     let spelt: Vec<usize> = std::iter::once(0).chain(label.iter().flat_map(|&symbol| [symbol as usize, 0])).collect();
     let states = spelt.len();
     let mut best = vec![f64::NEG_INFINITY; states];
@@ -36,7 +49,8 @@ pub fn symbol_spans(scores_tv: LogProbabilities, label: &[i64]) -> Option<Vec<Sp
     if states > 1 && best[state - 1] >= best[state] {
         state -= 1;
     }
-    if best[state] == f64::NEG_INFINITY {
+    let score = best[state];
+    if score == f64::NEG_INFINITY {
         return None;
     }
     let mut spans = vec![Span { start: usize::MAX, end: 0 }; label.len()];
@@ -47,21 +61,20 @@ pub fn symbol_spans(scores_tv: LogProbabilities, label: &[i64]) -> Option<Vec<Sp
         }
         state -= usize::from(back[time * states + state]);
     }
-    Some(spans)
+    Some(BestPath { score, spans })
 }
 
-/// The frames of every word of `label`, whose words `space` parts: from the first frame of its first symbol to the last of its last.
-pub fn word_spans(scores_tv: LogProbabilities, label: &[i64], space: i64) -> Option<Vec<Span>> {
-    let spans = symbol_spans(scores_tv, label)?;
-    let mut words = Vec::new();
-    let mut at = 0;
-    for word in label.split(|&symbol| symbol == space) {
-        if let (Some(first), Some(last)) = (spans[at..at + word.len()].first(), spans[at..at + word.len()].last()) {
-            words.push(Span { start: first.start, end: last.end });
-        }
-        at += word.len() + 1;
+impl BestPath {
+    /// The frames of every word of `label`, the label of this path, whose words lie where `words` says: from the first frame of a word's first
+    /// symbol to the last of its last. With each the word's symbols.
+    pub fn words<'l>(&self, label: &'l [i64], words: &[Range<usize>]) -> Vec<(&'l [i64], Span)> {
+        let span = |word: &Range<usize>| match &self.spans[word.clone()] {
+            [first, .., last] => Some(Span { start: first.start, end: last.end }),
+            [only] => Some(*only),
+            [] => None,
+        };
+        words.iter().filter_map(|word| Some((&label[word.clone()], span(word)?))).collect()
     }
-    Some(words)
 }
 
 #[cfg(test)]
@@ -77,8 +90,11 @@ mod tests {
         let values: Vec<f32> =
             path.iter().flat_map(|&symbol| (0..4).map(move |v| if v == symbol { -0.1 } else { -5.0 })).collect();
         let scores = LogProbabilities::new(&values, 4).unwrap();
-        let spans = word_spans(scores, &[2, 2, 1, 3], 1).unwrap();
-        assert_eq!(spans, [Span { start: 1, end: 5 }, Span { start: 7, end: 8 }]);
+        let label = [2, 2, 1, 3];
+        let path = best_path(scores, &label).unwrap();
+        let words = path.words(&label, &[0..2, 3..4]);
+        assert_eq!(words, [(&label[..2], Span { start: 1, end: 5 }), (&label[3..], Span { start: 7, end: 8 })]);
+        assert!((path.score + 0.9).abs() < 1e-6);
     }
 
     proptest! {
@@ -87,11 +103,12 @@ mod tests {
             let scores = LogProbabilities::new(&values, 3).unwrap();
             let possible = by_enumeration(&values, 3);
             for label in possible.keys() {
-                let spans = symbol_spans(scores, label).unwrap();
+                let BestPath { spans, score } = best_path(scores, label).unwrap();
+                prop_assert!(score <= possible[label] + 1e-9);
                 prop_assert!(spans.iter().all(|span| span.start < span.end && span.end <= scores.frames().len()));
                 prop_assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
             }
-            prop_assert_eq!(symbol_spans(scores, &other).is_some(), possible.contains_key(&other));
+            prop_assert_eq!(best_path(scores, &other).is_some(), possible.contains_key(&other));
         }
     }
 }

@@ -1,30 +1,36 @@
 //! Beam search over the words of a lexicon, with a language model.
 //!
-//! A hypothesis W has the score ln p_CTC(W) + `lm_weight` · ln P_LM(W) + `word_score` · |W| + `unknown_score` · (words that the language
-//! model lacks) + `silence_score` · (space symbols). Terms of wav2letter and flashlight (Collobert et al. 2016, arXiv:1609.03193; Pratap et
-//! al. 2019), with these differences:
+//! A hypothesis W has the score ln p_CTC(W) + `lm` · log₁₀ P_LM(W) + `word` · |W| + `unknown` · (words that the language model lacks) +
+//! `silence` · (space symbols). Terms and units of wav2letter and flashlight (Collobert et al. 2016, arXiv:1609.03193; Pratap et al. 2019),
+//! with these differences:
 //! - p_CTC sums all paths of W, as flashlight does under `log_add`; its default takes the maximum.
-//! - P_LM is in nats here, log10 in flashlight's KenLM: a weight published for flashlight is divided by ln 10 ≈ 2.303. It includes `</s>`.
 //! - The silence score is paid once for each space symbol of the label, not for each of its frames.
 //! - Spaces stand between two words; before the first and after the last there may be one, and paths with and without are summed.
 //!
-//! The language model speaks when a word is complete: at the space after it or at the end of the utterance.
+//! P_LM includes `</s>`. The language model speaks when a word is complete: at the space after it or at the end of the utterance.
 
 use std::collections::HashMap;
+
+use reprise_spec::decoding;
 
 use super::beam::Grammar;
 use super::lexicon::Lexicon;
 use super::lm::{NgramModel, State};
 
-/// What each part of a hypothesis adds, in nats.
+/// What each part of a hypothesis adds: [`decoding::Weights`] as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
-    /// Times ln P_LM.
     pub lm: f64,
     pub word: f64,
-    /// For words that the language model scores as `<unk>`.
     pub unknown: f64,
     pub silence: f64,
+}
+
+impl From<&decoding::Weights> for Weights {
+    fn from(weights: &decoding::Weights) -> Self {
+        let decoding::Weights { lm, word, unknown, silence } = weights;
+        Self { lm: lm.get(), word: word.get(), unknown: unknown.get(), silence: silence.get() }
+    }
 }
 
 /// The word sequences of a lexicon. Serves one utterance.
@@ -89,7 +95,7 @@ impl<'a> WordSequences<'a> {
         if let (Some(model), Some(before)) = (self.model, self.histories[history as usize].state) {
             let id = self.ids[word as usize];
             let (log10, after) = model.score(before, id);
-            added += self.weights.lm * log10 * std::f64::consts::LN_10;
+            added += self.weights.lm * log10;
             if id == model.unknown() {
                 added += self.weights.unknown;
             }
@@ -101,18 +107,16 @@ impl<'a> WordSequences<'a> {
     /// What the end of the sentence adds.
     fn end(&self, history: &History) -> f64 {
         match (self.model, history.state) {
-            (Some(model), Some(state)) => {
-                self.weights.lm * model.score(state, model.sentence_end()).0 * std::f64::consts::LN_10
-            }
+            (Some(model), Some(state)) => self.weights.lm * model.score(state, model.sentence_end()).0,
             _ => 0.0,
         }
     }
 
-    fn words(&self, mut history: u32) -> Vec<String> {
+    fn words(&self, mut history: u32) -> Vec<u32> {
         let mut words = Vec::new();
         while history != 0 {
             let History { before, word, .. } = self.histories[history as usize];
-            words.push(self.lexicon.word(word).to_owned());
+            words.push(word);
             history = before;
         }
         words.reverse();
@@ -122,7 +126,8 @@ impl<'a> WordSequences<'a> {
 
 impl Grammar for WordSequences<'_> {
     type Prefix = WordPrefix;
-    type Label = Vec<String>;
+    /// Places of words in the lexicon.
+    type Label = Vec<u32>;
 
     fn start(&self) -> WordPrefix {
         WordPrefix { history: 0, since: Since::Nothing }
@@ -165,7 +170,7 @@ impl Grammar for WordSequences<'_> {
         }
     }
 
-    fn finish(&self, prefix: WordPrefix, whole: &mut dyn FnMut(Vec<String>, f64)) {
+    fn finish(&self, prefix: WordPrefix, whole: &mut dyn FnMut(Vec<u32>, f64)) {
         let history = &self.histories[prefix.history as usize];
         let Since::Part(node, _) = prefix.since else {
             return whole(self.words(prefix.history), self.end(history));
@@ -173,9 +178,13 @@ impl Grammar for WordSequences<'_> {
         for &word in &self.lexicon.node(node).words {
             let complete = self.complete(prefix.history, word);
             let mut words = self.words(prefix.history);
-            words.push(self.lexicon.word(word).to_owned());
+            words.push(word);
             whole(words, complete.added + self.end(&complete));
         }
+    }
+
+    fn without_rest(&self, prefix: WordPrefix) -> WordPrefix {
+        WordPrefix { since: Since::Nothing, ..prefix }
     }
 }
 

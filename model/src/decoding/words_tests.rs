@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::beam::tests::{EVERYTHING, by_enumeration, scores};
-use super::super::beam::{LogProbabilities, ln_add, search};
+use super::super::beam::{LogProbabilities, Width, ln_add, search};
 use super::super::lexicon::BadLexicon;
 use super::super::lm::arpa;
 use super::*;
@@ -69,7 +69,7 @@ proptest! {
             for words in readings(&label) {
                 let sentence = model.sentence(words.iter().copied());
                 let score = mass
-                    + lm * sentence.log10 * std::f64::consts::LN_10
+                    + lm * sentence.log10
                     + word * words.len() as f64
                     + unknown * sentence.unknown as f64
                     + silence * label.iter().filter(|&&symbol| symbol == 1).count() as f64;
@@ -77,12 +77,34 @@ proptest! {
                 *sum = ln_add(*sum, score);
             }
         }
-        prop_assert_eq!(found.len(), expected.len());
-        for hypothesis in found {
-            let words: Vec<&str> = hypothesis.label.iter().map(String::as_str).collect();
+        // Where no label is of words, what was begun is left out instead.
+        prop_assert_eq!(found.len(), if expected.is_empty() { found.len() } else { expected.len() });
+        for hypothesis in found.into_iter().filter(|_| !expected.is_empty()) {
+            let words: Vec<&str> = hypothesis.label.iter().map(|&word| lexicon.word(word)).collect();
             prop_assert!((expected[&words] - hypothesis.score).abs() < 1e-9, "{:?} against {}", hypothesis, expected[&words]);
         }
     }
+}
+
+#[test]
+fn where_no_kept_prefix_ends_in_a_word_the_words_before_are_found() {
+    let (lexicon, weights) = (lexicon(), Weights { lm: 0.0, word: 0.0, unknown: 0.0, silence: 0.0 });
+    // `a`, a space, and `b`, which begins `ba` and ends nothing.
+    let path = [2usize, 1, 3];
+    let values: Vec<f32> =
+        path.iter().flat_map(|&symbol| (0..4).map(move |v| if v == symbol { -0.1 } else { -9.0 })).collect();
+    let scores = LogProbabilities::new(&values, 4).unwrap();
+    let narrow = Width { prefixes: 2, threshold: 5.0 };
+    let found = search(scores, &mut WordSequences::new(&lexicon, None, weights), narrow, 1);
+    assert_eq!(found.iter().map(|hypothesis| hypothesis.label.as_slice()).collect::<Vec<_>>(), [[0]]);
+}
+
+#[test]
+fn words_that_the_model_cannot_spell_are_left_out_and_counted() {
+    let vocabulary = Vocabulary::of(["ab"]).unwrap();
+    let (lexicon, left_out) = Lexicon::of(["a", "cab", "a|b", "ba"], &vocabulary).unwrap();
+    assert_eq!((lexicon.words(), left_out), (&["a".to_owned(), "ba".to_owned()][..], 2));
+    assert_eq!(Lexicon::of(["A"], &vocabulary).unwrap_err(), BadLexicon::Empty);
 }
 
 #[test]

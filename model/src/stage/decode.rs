@@ -3,12 +3,18 @@
 //! Utterances are decoded one by one. In a padded batch the arithmetic of the same frames is carried out in another order, which can turn
 //! a close call between two symbols.
 
+use std::fs;
+
 use reprise_spec::contract::Score;
+use reprise_spec::decoding::{Search, Weights};
 use reprise_spec::recognition::Recognised;
 use reprise_spec::stage::{DecodeStage, Role};
 
-use super::Work;
+use super::{Work, tune};
 use crate::corpus::Corpora;
+use crate::decoding::beam::LogProbabilities;
+use crate::decoding::decoder::{Decoder, Words};
+use crate::decoding::heard::{Heard, nbest_table, words_table};
 use crate::failure::StageError;
 use crate::recogniser::{self, Recogniser};
 
@@ -16,29 +22,42 @@ mod scored;
 
 use scored::Scored;
 
-/// Writes `hypotheses.tsv` ([`Recognised`]), `alignments.txt` for people, and `scores.json` ([`reprise_spec::recognition::Scores`]).
+/// Writes `hypotheses.tsv` ([`Recognised`]), `alignments.txt` for people, `words.tsv`, `scores.json` ([`reprise_spec::recognition::Scores`]) and,
+/// where several hypotheses are asked for, `nbest.tsv`.
 pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let recogniser = Recogniser::read(work.input(&Role::Finetuned)?, work.device)?;
+    let vocabulary = &recogniser.vocabulary;
+    let words = Words::read(work, vocabulary)?;
+    let weights = weights(settings, work)?;
+    let decoder = Decoder::new(&settings.search, vocabulary, words.as_ref().zip(weights.as_ref()));
     let corpora = Corpora::read(work, std::slice::from_ref(&settings.split))?;
     let total = corpora.iter().count() as u64;
-    let mut finished = work.finished("hypotheses")?;
-    let mut scored = Vec::new();
+    let mut finished = work.finished("heard")?;
+    let (mut scored, mut all_heard) = (Vec::new(), Vec::new());
     for (index, (split, corpus, utterance)) in corpora.iter().enumerate() {
         work.report.check_stop()?;
         let reference = recogniser::transcript(split, utterance)?;
         if index >= finished.count() {
-            finished.push(recogniser.transcribe(&corpus.wave(utterance)?).as_bytes())?;
+            let scores = recogniser.log_probabilities(&corpus.wave(utterance)?)?;
+            let scores_tv = LogProbabilities::new(&scores, vocabulary.size())
+                .map_err(|error| StageError::Failed(format!("{}: {error}", utterance.id)))?;
+            finished.push(&serde_json::to_vec(&decoder.hear(scores_tv)).map_err(damaged)?)?;
         }
-        let hypothesis = String::from_utf8_lossy(&finished.read(index)?).into_owned();
-        scored.push(Scored::new(utterance, reference, hypothesis));
+        let heard: Heard = serde_json::from_slice(&finished.read(index)?).map_err(damaged)?;
+        scored.push(Scored::new(utterance, reference, heard.best().to_owned()));
+        all_heard.push((utterance.id.as_str(), heard));
         work.report.progress(scored.len() as u64, total, "utterances", "");
     }
     let rows = || scored.iter().map(|scored| &scored.row);
-    let scores = scored::scores(&scored, &settings.decoding.bootstrap);
+    let scores = scored::scores(&scored, &settings.bootstrap);
     work.write("hypotheses.tsv", Recognised::table(rows()).as_bytes())?;
     work.write("alignments.txt", scored::alignments(rows()).as_bytes())?;
-    let json = serde_json::to_vec_pretty(&scores).map_err(|error| StageError::Failed(error.to_string()))?;
-    work.write("scores.json", &json)?;
+    let heard = || all_heard.iter().map(|(id, heard)| (*id, heard));
+    work.write("words.tsv", words_table(heard(), recogniser.stride).as_bytes())?;
+    if matches!(&settings.search, Search::Beam(beam) if beam.n_best.get() > 1) {
+        work.write("nbest.tsv", nbest_table(heard()).as_bytes())?;
+    }
+    work.write("scores.json", &serde_json::to_vec_pretty(&scores).map_err(damaged)?)?;
     let plain = |name: &str, value| Score { name: name.into(), value, interval: None };
     Ok(vec![
         scores.wer.score("wer"),
@@ -46,4 +65,16 @@ pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageE
         plain("ser", scores.ser),
         plain("empty-hypotheses", scores.empty_hypotheses),
     ])
+}
+
+fn damaged(error: serde_json::Error) -> StageError {
+    StageError::Failed(format!("what was heard cannot be written and read: {error}"))
+}
+
+/// The weights of the settings, or those among the inputs that were tuned.
+fn weights(settings: &DecodeStage, work: &Work) -> Result<Option<Weights>, StageError> {
+    let Some(tuned) = work.find(&Role::Weights) else { return Ok(settings.weights) };
+    let path = tuned.path.join(tune::WEIGHTS);
+    let bytes = fs::read(&path).map_err(|error| StageError::io("cannot read", &path, &error))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| StageError::Failed(format!("{}: {error}", path.display())))
 }

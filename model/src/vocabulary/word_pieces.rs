@@ -130,6 +130,7 @@ mod tests {
         let vocabulary = Vocabulary::of_pieces([text.as_str()], 16).unwrap();
         let spelt = |text: &str| vocabulary.encode(text).unwrap();
         assert_eq!(spelt("lowest low").len(), 3);
+        assert_eq!(vocabulary.words(&spelt("lowest low")), [0..2, 2..3]);
         assert_eq!(vocabulary.decode(&spelt(" lowest  low")), "lowest low");
         assert!(vocabulary.encode("xylo").is_err() && vocabulary.encode("▁low").is_err());
     }

@@ -74,7 +74,9 @@ impl Rules<'_> {
             }
         }
         let probed = self.experiment.probing.unit_quality.iter().flat_map(|quality| &quality.splits);
-        let used: BTreeSet<&SplitName> = roles[..4].iter().flat_map(|(_, splits)| *splits).chain(probed).collect();
+        let read = self.experiment.decoding.splits();
+        let used: BTreeSet<&SplitName> =
+            roles[..4].iter().flat_map(|(_, splits)| *splits).chain(probed).chain(read).collect();
         for split in corpus.lists.keys().filter(|split| !used.contains(split)) {
             let help = format!(
                 "take it out, or use the split: {}",

@@ -67,7 +67,19 @@ impl Costs<'_> {
                 kinds.push(word(node.kind));
             }
         }
-        let order = ["corpus", "checkpoint", "features", "units", "probe", "pretrain", "finetune", "decode"];
+        let order = [
+            "corpus",
+            "checkpoint",
+            "features",
+            "units",
+            "probe",
+            "pretrain",
+            "finetune",
+            "language-model",
+            "lexicon",
+            "tune",
+            "decode",
+        ];
         kinds.sort_by_key(|kind| order.iter().position(|known| known == kind));
         let of = |kind: &str| {
             let nodes = self.plan.nodes.iter().zip(self.estimates);

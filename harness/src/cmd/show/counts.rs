@@ -42,7 +42,7 @@ pub fn table(counted: &[Counted]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use reprise_spec::evaluation::ResamplingUnit;
+    use reprise_spec::decoding::ResamplingUnit;
     use reprise_spec::recognition::ErrorRate;
 
     use super::*;

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::MAX_ORDER;
 
-const MAGIC: &[u8; 8] = b"RPRNGRAM";
+/// How a converted model begins.
+pub const MAGIC: &[u8; 8] = b"RPRNGRAM";
 const VERSION: u32 = 1;
 const ENDIAN: u32 = 0x0102_0304;
 const HEADER: usize = 8 + 4 * 4 + 8 + 8 * MAX_ORDER + 32;
@@ -201,6 +202,11 @@ impl NgramModel {
         self.levels.len()
     }
 
+    /// N-grams of every order from 1 on.
+    pub fn counts(&self) -> Vec<usize> {
+        self.levels.iter().map(|level| level.count).collect()
+    }
+
     /// Number of words, `<s>`, `</s>` and `<unk>` among them.
     pub fn words(&self) -> usize {
         self.levels[0].count
@@ -232,6 +238,11 @@ impl NgramModel {
     /// The id of `<unk>`, which stands for every word that the model lacks.
     pub fn unknown(&self) -> u32 {
         self.unknown
+    }
+
+    /// Whether a word is `<s>`, `</s>` or `<unk>`, which nobody says.
+    pub fn special(&self, word: u32) -> bool {
+        [self.begin, self.end, self.unknown].contains(&word)
     }
 
     /// The entry of order `order` + 1 for `word` after the context that is entry `context` of `order`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -40,18 +40,33 @@ impl Listed {
     }
 
     /// Reads the file and refuses it when it is not the one that was listed.
-    fn read(&self, root: &Path) -> Result<Vec<u8>, StageError> {
+    pub fn read(&self, root: &Path) -> Result<Vec<u8>, StageError> {
         let path = root.join(&self.path);
         let fail = |error: std::io::Error| StageError::io("cannot read", &path, &error);
         let mut bytes = Vec::new();
         File::open(&path).map_err(fail)?.take(self.size.saturating_add(1)).read_to_end(&mut bytes).map_err(fail)?;
-        if bytes.len() as u64 != self.size || Sha256::digest(&bytes)[..] != self.sha256 {
-            return Err(StageError::refused(
-                format!("{} changed since its checksum was taken", path.display()),
-                "run again: the changed file gives the data another identity",
-            ));
-        }
+        self.same(&path, bytes.len() as u64, &Sha256::digest(&bytes))?;
         Ok(bytes)
+    }
+
+    /// Passes over the file without holding it, and refuses it when it is not the one that was listed.
+    pub fn check(&self, root: &Path) -> Result<PathBuf, StageError> {
+        let path = root.join(&self.path);
+        let mut hasher = Sha256::new();
+        let read = File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+        let size = read.map_err(|error| StageError::io("cannot read", &path, &error))?;
+        self.same(&path, size, &hasher.finalize())?;
+        Ok(path)
+    }
+
+    fn same(&self, path: &Path, size: u64, sha256: &[u8]) -> Result<(), StageError> {
+        if size == self.size && sha256 == self.sha256 {
+            return Ok(());
+        }
+        Err(StageError::refused(
+            format!("{} changed since its checksum was taken", path.display()),
+            "run again: the changed file gives the data another identity",
+        ))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reprise_spec::evaluation::Bootstrap;
+use reprise_spec::decoding::Bootstrap;
 use reprise_spec::recognition::{Edits, ErrorRate, Operation, Recognised, Scores};
 
 use crate::bootstrap::{self, Contribution};
@@ -97,7 +97,7 @@ fn alignment(row: &Recognised) -> String {
 
 #[cfg(test)]
 mod tests {
-    use reprise_spec::evaluation::ResamplingUnit;
+    use reprise_spec::decoding::ResamplingUnit;
 
     use super::*;
 
