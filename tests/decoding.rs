@@ -67,7 +67,8 @@ fn one_fine_tuned_model_is_decoded_in_every_way() {
     let runs = place.json(&["run", "--json", "ways.yaml"]);
     let [greedy, beam, tuned, files] = runs.as_array().unwrap().as_slice() else { panic!("{runs}") };
     let read = |run: &Value, name: &str, file: &str| {
-        fs::read_to_string(output(&place, run, name).join(file)).unwrap_or_else(|error| panic!("{name} {file}: {error}"))
+        fs::read_to_string(output(&place, run, name).join(file))
+            .unwrap_or_else(|error| panic!("{name} {file}: {error}"))
     };
 
     let finetuned = |run: &Value| output(&place, run, "finetune");
@@ -77,7 +78,11 @@ fn one_fine_tuned_model_is_decoded_in_every_way() {
     let nbest = read(beam, "decode test", "nbest.tsv");
     let ranks: BTreeSet<&str> = rows(&nbest).into_iter().map(|row| row[1]).collect();
     assert_eq!(ranks, BTreeSet::from(["1", "2", "3"]));
-    let best: Vec<_> = rows(&nbest).into_iter().filter(|row| row[1] == "1").map(|row| (row[0].to_owned(), row[3].to_owned())).collect();
+    let best: Vec<_> = rows(&nbest)
+        .into_iter()
+        .filter(|row| row[1] == "1")
+        .map(|row| (row[0].to_owned(), row[3].to_owned()))
+        .collect();
     let hypotheses = read(beam, "decode test", "hypotheses.tsv");
     let taken: Vec<_> = rows(&hypotheses).into_iter().map(|row| (row[0].to_owned(), row[3].to_owned())).collect();
     assert_eq!(best, taken);
@@ -88,7 +93,10 @@ fn one_fine_tuned_model_is_decoded_in_every_way() {
         rows(&table).into_iter().map(|row| (row[0].to_owned(), row[2].parse().unwrap())).collect()
     };
     let samples = lengths("test");
-    for (run, lexicon) in [(tuned, read(tuned, "language model (2-gram of train)", "words.txt")), (files, read(files, "lexicon words.txt", "words.txt"))] {
+    for (run, lexicon) in [
+        (tuned, read(tuned, "language model (2-gram of train)", "words.txt")),
+        (files, read(files, "lexicon words.txt", "words.txt")),
+    ] {
         let known: BTreeSet<&str> = lexicon.lines().collect();
         let (words, hypotheses) = (read(run, "decode test", "words.tsv"), read(run, "decode test", "hypotheses.tsv"));
         let mut found = 0;
@@ -97,7 +105,8 @@ fn one_fine_tuned_model_is_decoded_in_every_way() {
             let spoken: Vec<&str> = row[3].split(' ').filter(|word| !word.is_empty()).collect();
             assert_eq!(timed.iter().map(|word| word[1]).collect::<Vec<_>>(), spoken);
             assert!(spoken.iter().all(|word| known.contains(word)), "{spoken:?}");
-            let times: Vec<u64> = timed.iter().flat_map(|word| [word[2].parse().unwrap(), word[3].parse().unwrap()]).collect();
+            let times: Vec<u64> =
+                timed.iter().flat_map(|word| [word[2].parse().unwrap(), word[3].parse().unwrap()]).collect();
             let (_, length) = samples.iter().find(|(id, _)| id == row[0]).unwrap();
             assert!(times.is_sorted() && times.last().is_none_or(|last| last <= length), "{times:?} of {length}");
             found += spoken.len();
@@ -108,9 +117,14 @@ fn one_fine_tuned_model_is_decoded_in_every_way() {
     let grid = read(tuned, "tune on dev", "grid.tsv");
     let settings: Vec<(f64, f64, u64)> = rows(&grid)
         .iter()
-        .map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap(), row[5..].iter().map(|n| n.parse::<u64>().unwrap()).sum()))
+        .map(|row| {
+            (row[0].parse().unwrap(), row[1].parse().unwrap(), row[5..].iter().map(|n| n.parse::<u64>().unwrap()).sum())
+        })
         .collect();
-    assert_eq!(settings.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(), [(0.0, -1.0), (0.0, 4.0), (1.0, -1.0), (1.0, 4.0)]);
+    assert_eq!(
+        settings.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(),
+        [(0.0, -1.0), (0.0, 4.0), (1.0, -1.0), (1.0, 4.0)]
+    );
     let weights: Value = serde_json::from_str(&read(tuned, "tune on dev", "weights.json")).unwrap();
     let best = settings.iter().min_by_key(|row| row.2).unwrap();
     assert_eq!((weights["lm"].as_f64(), weights["word"].as_f64()), (Some(best.0), Some(best.1)));

@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::place::Place;
 
-const TEXT: &str = "the cat sat on the mat\nthe dog sat\na cat and a dog\n\nthe cat and the dog sat on a mat\nso it is\n";
+const TEXT: &str =
+    "the cat sat on the mat\nthe dog sat\na cat and a dog\n\nthe cat and the dog sat on a mat\nso it is\n";
 
 fn place() -> Place {
     let place = Place::empty();
@@ -54,7 +55,8 @@ fn what_gives_no_model_is_refused_and_leaves_nothing() {
     fs::write(place.path("latin.txt"), b"one\ncaf\xe9\n").unwrap();
     place.write("counts.arpa", &arpa.replace("ngram 2=", "ngram 2=1"));
     let contexts = |line: &str| line.ends_with("\tcat") || line.contains("\tcat\t");
-    let without: Vec<&str> = arpa.lines().map(|line| if contexts(line) { line.rsplit_once('\t').unwrap().0 } else { line }).collect();
+    let without: Vec<&str> =
+        arpa.lines().map(|line| if contexts(line) { line.rsplit_once('\t').unwrap().0 } else { line }).collect();
     place.write("back-offs.arpa", &without.join("\n"));
     fine(&place, &[&ESTIMATE[..], &["-o", "whole.arpa.gz"]].concat());
     let gzip = fs::read(place.path("whole.arpa.gz")).unwrap();
