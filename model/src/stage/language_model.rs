@@ -53,7 +53,7 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
     };
     arpa::convert(&path, &table, missing_unknown).map_err(|error| no_model(&path, &error))?;
     let model = NgramModel::open(&table).map_err(|error| StageError::Failed(error.to_string()))?;
-    let ids = (0..model.words() as u32).filter(|id| !model.special(*id));
+    let ids = (0..model.word_count() as u32).filter(|id| !model.special(*id));
     let words: String = ids.map(|id| format!("{}\n", model.word(id))).collect();
     work.write(WORDS, words.as_bytes())?;
     let about = About { order: model.order(), n_grams: model.counts(), words: words.lines().count(), sentences };
@@ -65,7 +65,7 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
 /// The sizes of a model.
 pub fn scores(model: &NgramModel) -> Vec<Score> {
     let score = |name: &str, value: usize| Score { name: name.into(), value: value as f64, interval: None };
-    let words = (0..model.words() as u32).filter(|&id| !model.special(id)).count();
+    let words = (0..model.word_count() as u32).filter(|&id| !model.special(id)).count();
     vec![score("order", model.order()), score("words", words), score("n-grams", model.counts().iter().sum())]
 }
 
