@@ -366,4 +366,24 @@ mod tests {
         ];
         insta::assert_snapshot!(tables(&Results { judgements, ..Results::default() }));
     }
+
+    #[test]
+    fn tuned_weights_stand_below_the_error_rates_that_they_gave() {
+        let score = |name: &str, value| Score { name: name.into(), value, interval: None };
+        let tuning = [("lm-weight", 1.5), ("word-score", -1.0), ("silence-score", 0.0), ("wer", 0.125)];
+        let scores = vec![score("wer", 0.25), score("cer", 0.125), score("ser", 0.5)];
+        let judgement = Judgement {
+            tuning: tuning.map(|(name, value)| score(name, value)).to_vec(),
+            recognition: vec![Recognition { split: "test".into(), scores }],
+            ..Judgement::default()
+        };
+        let results = Results { judgements: vec![judgement], ..Results::default() };
+        insta::assert_snapshot!(tables(&results), @r"
+        SPLIT  WER (INTERVAL)  CER (INTERVAL)  SENTENCES WITH ERRORS
+        test           25.0 %          12.5 %                 50.0 %
+
+        TUNED LM WEIGHT  WORD SCORE  SILENCE SCORE  WER WHERE TUNED
+                  1.500          -1              0           12.5 %
+        ");
+    }
 }

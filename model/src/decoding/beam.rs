@@ -173,7 +173,7 @@ pub fn search<G: Grammar>(
             grammar.extend(prefix, &mut |symbol, longer, weight| {
                 let from = if last == Some(symbol) { masses.blank } else { masses.total() };
                 let score = from + ln(symbol) + weight;
-                if score > f64::NEG_INFINITY && !(score < floor) {
+                if score > f64::NEG_INFINITY && score >= floor {
                     let masses = frontier.masses(longer);
                     masses.symbol = ln_add(masses.symbol, score);
                 }

@@ -1,24 +1,15 @@
 //! Log-probabilities to text, as an experiment describes it.
 
-use std::fs;
-
-use reprise_spec::contract::Level;
 use reprise_spec::decoding::{self, Beam, Search};
-use reprise_spec::stage::Role;
 
 use super::beam::{AnySymbols, Hypothesis, LogProbabilities, Width, search};
 use super::heard::{Heard, HeardWord, Scored};
 use super::lexicon::Lexicon;
-use super::lm::{self, NgramModel};
+use super::lm::NgramModel;
 use super::times::best_path;
 use super::words::{self, WordSequences};
-use crate::failure::StageError;
 use crate::greedy;
-use crate::stage::Work;
 use crate::vocabulary::Vocabulary;
-
-/// The words among the outputs of a language model or a lexicon.
-pub const WORDS: &str = "words.txt";
 
 /// A way to search.
 pub struct Decoder<'a> {
@@ -35,41 +26,13 @@ pub struct Words {
 }
 
 impl Words {
-    /// Reads the lexicon and the language model among a stage's inputs; `None` without a lexicon.
-    ///
-    /// # Errors
-    /// Refuses a lexicon with letters that `vocabulary` lacks, and one of a language model of whose words it can spell none.
-    pub fn read(work: &mut Work, vocabulary: &Vocabulary) -> Result<Option<Self>, StageError> {
-        let Some(lexicon) = work.find(&Role::Lexicon).cloned() else { return Ok(None) };
-        let model = work.find(&Role::LanguageModel).cloned();
-        let of_model = model.as_ref().is_some_and(|model| model.key == lexicon.key);
-        let path = lexicon.path.join(WORDS);
-        let text = fs::read_to_string(&path).map_err(|error| StageError::io("cannot read", &path, &error))?;
-        let model = model.map(|model| NgramModel::open(&model.path.join(lm::TABLE))).transpose();
-        let model = model.map_err(|error| StageError::Failed(error.to_string()))?;
-        let refused = |error: super::lexicon::BadLexicon| {
-            StageError::refused(
-                error.to_string(),
-                "a lexicon spells with the letters of the transcripts that were fine-tuned on",
-            )
-        };
-        let lexicon = match of_model {
-            true => {
-                let (lexicon, left_out) = Lexicon::of(text.lines(), vocabulary).map_err(refused)?;
-                if left_out > 0 {
-                    let message =
-                        format!("{left_out} words of the language model have letters that the model doesn't have");
-                    work.report.say(Level::Warning, message);
-                }
-                lexicon
-            }
-            false => Lexicon::read(&text, vocabulary).map_err(refused)?,
-        };
+    /// Words of `lexicon`, which `model` scores where there is one.
+    pub fn new(lexicon: Lexicon, model: Option<NgramModel>) -> Self {
         let model = model.map(|model| {
             let ids = words::ids(&lexicon, &model);
             (model, ids)
         });
-        Ok(Some(Self { lexicon, model }))
+        Self { lexicon, model }
     }
 
     /// The most likely sequences of words, best first.
@@ -182,4 +145,61 @@ fn best_symbols(scores_tv: LogProbabilities) -> (Vec<i64>, f64) {
     let path: Vec<usize> = scores_tv.frames().map(best).collect();
     let score = scores_tv.frames().zip(&path).map(|(frame, &symbol)| f64::from(frame[symbol])).sum();
     (path.into_iter().map(|symbol| symbol as i64).collect(), score)
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::decoding::Weights;
+
+    use super::super::times::Span;
+    use super::*;
+
+    /// Frames in which these symbols are most likely: 0 the blank, 1 the space, 2 `a`, 3 `b`.
+    fn frames(path: &[usize]) -> Vec<f32> {
+        path.iter().flat_map(|&symbol| (0..4).map(move |v| if v == symbol { -0.1 } else { -5.0 })).collect()
+    }
+
+    fn heard(search: &Search, lexicon: Option<&str>, path: &[usize]) -> Heard {
+        let vocabulary = Vocabulary::of(["ab"]).unwrap();
+        let words = lexicon.map(|text| Words::new(Lexicon::read(text, &vocabulary).unwrap(), None));
+        let weights = Weights { word: 0.0.try_into().unwrap(), ..Weights::default() };
+        let values = frames(path);
+        let scores_tv = LogProbabilities::new(&values, 4).unwrap();
+        Decoder::new(search, &vocabulary, words.as_ref().map(|words| (words, &weights))).hear(scores_tv)
+    }
+
+    fn timed(heard: &Heard) -> Vec<(&str, Span)> {
+        heard.words.iter().map(|word| (word.word.as_str(), word.frames)).collect()
+    }
+
+    const PATH: [usize; 8] = [0, 3, 2, 2, 1, 0, 3, 0];
+    const FIRST: Span = Span { start: 1, end: 4 };
+    const SECOND: Span = Span { start: 6, end: 7 };
+
+    #[test]
+    fn every_search_tells_text_and_times() {
+        let beam = Search::Beam(Beam { n_best: 2u64.try_into().unwrap(), ..Beam::default() });
+        let (greedy, searched) = (heard(&Search::Greedy, None, &PATH), heard(&beam, None, &PATH));
+        assert_eq!(timed(&greedy), [("ba", FIRST), ("b", SECOND)]);
+        assert_eq!((greedy.best(), searched.best()), ("ba b", "ba b"));
+        assert_eq!(timed(&searched), timed(&greedy));
+        assert_eq!((greedy.hypotheses.len(), searched.hypotheses.len()), (1, 2));
+        assert!((greedy.hypotheses[0].score + 0.8).abs() < 1e-6);
+        assert!(searched.hypotheses[0].score > greedy.hypotheses[0].score, "a label has more paths than the best");
+    }
+
+    #[test]
+    fn words_of_a_lexicon_have_the_times_of_their_likeliest_spelling() {
+        let heard = heard(&Search::Beam(Beam::default()), Some("one a b\none b a\ntwo b"), &PATH);
+        assert_eq!((heard.best(), timed(&heard)), ("one two", vec![("one", FIRST), ("two", SECOND)]));
+    }
+
+    #[test]
+    fn an_utterance_without_frames_is_silent() {
+        for search in [Search::Greedy, Search::Beam(Beam::default())] {
+            let heard = heard(&search, None, &[]);
+            assert_eq!((heard.best(), heard.words.len()), ("", 0));
+        }
+        assert_eq!(heard(&Search::Beam(Beam::default()), Some("b"), &[]).best(), "");
+    }
 }

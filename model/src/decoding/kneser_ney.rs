@@ -178,7 +178,7 @@ mod tests {
             let estimated = estimate(&text, order, Some([0.5, 1.0, 1.5])).unwrap();
             let model = arpa::read(estimated.as_bytes(), None).unwrap();
             let sum = |state: State| -> f64 {
-                let words = (0..model.words() as u32).filter(|&word| word != model.sentence_begin());
+                let words = (0..model.word_count() as u32).filter(|&word| word != model.sentence_begin());
                 words.map(|word| 10f64.powf(model.score(state, word).0)).sum()
             };
             for sentence in text.lines() {

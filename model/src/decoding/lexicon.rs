@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::vocabulary::{SPACE, Vocabulary};
 
+/// The file of words among the outputs of a lexicon and of a language model.
+pub const WORDS: &str = "words.txt";
+
 /// Why words make no lexicon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLexicon {

@@ -3,21 +3,20 @@
 //! Utterances are decoded one by one. In a padded batch the arithmetic of the same frames is carried out in another order, which can turn
 //! a close call between two symbols.
 
-use std::fs;
-
 use reprise_spec::contract::Score;
-use reprise_spec::decoding::{Search, Weights};
+use reprise_spec::decoding::Search;
 use reprise_spec::recognition::Recognised;
 use reprise_spec::stage::{DecodeStage, Role};
 
-use super::{Work, tune};
+use super::Work;
 use crate::corpus::Corpora;
 use crate::decoding::beam::LogProbabilities;
-use crate::decoding::decoder::{Decoder, Words};
+use crate::decoding::decoder::Decoder;
 use crate::decoding::heard::{Heard, nbest_table, words_table};
 use crate::failure::StageError;
 use crate::recogniser::{self, Recogniser};
 
+pub mod inputs;
 mod scored;
 
 use scored::Scored;
@@ -27,8 +26,8 @@ use scored::Scored;
 pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let recogniser = Recogniser::read(work.input(&Role::Finetuned)?, work.device)?;
     let vocabulary = &recogniser.vocabulary;
-    let words = Words::read(work, vocabulary)?;
-    let weights = weights(settings, work)?;
+    let words = inputs::words(work, vocabulary)?;
+    let weights = inputs::weights(settings, work)?;
     let decoder = Decoder::new(&settings.search, vocabulary, words.as_ref().zip(weights.as_ref()));
     let corpora = Corpora::read(work, std::slice::from_ref(&settings.split))?;
     let total = corpora.iter().count() as u64;
@@ -69,12 +68,4 @@ pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageE
 
 fn damaged(error: serde_json::Error) -> StageError {
     StageError::Failed(format!("what was heard cannot be written and read: {error}"))
-}
-
-/// The weights of the settings, or those among the inputs that were tuned.
-fn weights(settings: &DecodeStage, work: &Work) -> Result<Option<Weights>, StageError> {
-    let Some(tuned) = work.find(&Role::Weights) else { return Ok(settings.weights) };
-    let path = tuned.path.join(tune::WEIGHTS);
-    let bytes = fs::read(&path).map_err(|error| StageError::io("cannot read", &path, &error))?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| StageError::Failed(format!("{}: {error}", path.display())))
 }

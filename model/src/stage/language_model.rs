@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::Work;
 use super::corpus::files::listed;
 use crate::corpus::Corpora;
-use crate::decoding::decoder::WORDS;
 use crate::decoding::kneser_ney;
+use crate::decoding::lexicon::WORDS;
 use crate::decoding::lm::arpa::{self, BadArpa};
 use crate::decoding::lm::{NgramModel, TABLE};
 use crate::failure::StageError;
@@ -23,7 +23,7 @@ use crate::recogniser::transcript;
 pub struct About {
     pub order: usize,
     /// N-grams of every order from 1 on; `<s>`, `</s>` and `<unk>` are among the first.
-    pub ngrams: Vec<usize>,
+    pub n_grams: Vec<usize>,
     /// Words of `words.txt`.
     pub words: usize,
     /// Sentences that it was estimated from.
@@ -53,10 +53,10 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
     };
     arpa::convert(&path, &table, missing_unknown).map_err(|error| no_model(&path, &error))?;
     let model = NgramModel::open(&table).map_err(|error| StageError::Failed(error.to_string()))?;
-    let ids = (0..model.words() as u32).filter(|id| !model.special(*id));
+    let ids = (0..model.word_count() as u32).filter(|id| !model.special(*id));
     let words: String = ids.map(|id| format!("{}\n", model.word(id))).collect();
     work.write(WORDS, words.as_bytes())?;
-    let about = About { order: model.order(), ngrams: model.counts(), words: words.lines().count(), sentences };
+    let about = About { order: model.order(), n_grams: model.counts(), words: words.lines().count(), sentences };
     let json = serde_json::to_vec_pretty(&about).map_err(|error| StageError::Failed(error.to_string()))?;
     work.write("lm.json", &json)?;
     Ok(scores(&model))
@@ -65,7 +65,7 @@ pub fn run(settings: &LanguageModelStage, work: &mut Work) -> Result<Vec<Score>,
 /// The sizes of a model.
 pub fn scores(model: &NgramModel) -> Vec<Score> {
     let score = |name: &str, value: usize| Score { name: name.into(), value: value as f64, interval: None };
-    let words = (0..model.words() as u32).filter(|&id| !model.special(id)).count();
+    let words = (0..model.word_count() as u32).filter(|&id| !model.special(id)).count();
     vec![score("order", model.order()), score("words", words), score("n-grams", model.counts().iter().sum())]
 }
 

@@ -5,7 +5,7 @@ use reprise_spec::stage::LexiconStage;
 
 use super::Work;
 use super::corpus::files::listed;
-use crate::decoding::decoder::WORDS;
+use crate::decoding::lexicon::WORDS;
 use crate::failure::StageError;
 
 /// Writes `words.txt`, bytes as they were. Whether a model can spell the words, a decoding sees.

@@ -8,6 +8,7 @@ use reprise_spec::recognition::Edits;
 use reprise_spec::stage::{Role, TuneStage};
 
 use super::Work;
+use super::decode::inputs;
 use crate::corpus::Corpora;
 use crate::decoding::beam::LogProbabilities;
 use crate::decoding::decoder::Words;
@@ -23,7 +24,7 @@ pub const WEIGHTS: &str = "weights.json";
 pub fn run(settings: &TuneStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     let TuneStage { beam, weights, tuning } = settings;
     let recogniser = Recogniser::read(work.input(&Role::Finetuned)?, work.device)?;
-    let words = Words::read(work, &recogniser.vocabulary)?;
+    let words = inputs::words(work, &recogniser.vocabulary)?;
     let words = words.ok_or_else(|| StageError::Failed("the request has no lexicon".into()))?;
     let corpora = Corpora::read(work, &tuning.on)?;
     let total = corpora.iter().count() as u64;

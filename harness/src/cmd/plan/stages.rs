@@ -22,7 +22,9 @@ pub fn shown(experiment: &Experiment, plan: &Plan, outlooks: &[Outlook]) -> Stri
         .zip(outlooks)
         .enumerate()
         .map(|(index, (node, outlook))| {
-            let inputs: Vec<String> = node.inputs.iter().map(|edge| (edge.node + 1).to_string()).collect();
+            let mut inputs: Vec<String> = node.inputs.iter().map(|edge| (edge.node + 1).to_string()).collect();
+            // A language model can be the lexicon as well.
+            inputs.dedup();
             let mut row = vec![(index + 1).to_string(), node.name.clone()];
             row.extend(several.then(|| needing(node, &names)));
             row.extend(many.then(|| node.seed.map_or(String::new(), |seed| seed.to_string())));

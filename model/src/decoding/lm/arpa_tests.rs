@@ -77,7 +77,7 @@ fn gzip_is_read_and_a_converted_file_is_mapped() {
     gzip.finish().unwrap();
     convert(&arpa, &table, None).unwrap();
     let (mapped, read) = (NgramModel::open(&table).unwrap(), read(TINY.as_bytes(), None).unwrap());
-    assert_eq!((mapped.order(), mapped.words()), (3, 5));
+    assert_eq!((mapped.order(), mapped.word_count()), (3, 5));
     assert_eq!(mapped.sentence(["a", "b", "x"]), read.sentence(["a", "b", "x"]));
     assert_eq!(mapped.sentence(["x"]).unknown, 1);
 }

@@ -174,7 +174,7 @@ impl NgramModel {
 
     /// Every place that is followed later lies inside its table.
     fn inspect(&self) -> Result<(), &'static str> {
-        let count = self.words();
+        let count = self.word_count();
         let text = std::str::from_utf8(&self.bytes[self.word_bytes.clone()]).map_err(|_| "words that are not UTF-8")?;
         let mut last = 0;
         for word in 0..count {
@@ -189,8 +189,8 @@ impl NgramModel {
                 return Err("an entry of no word");
             }
             let Some(next) = self.levels.get(order + 1) else { break };
-            let ends = (0..level.count).map(|entry| self.number(level.ends + 4 * entry) as usize);
-            if !ends.clone().is_sorted() || ends.last().unwrap_or(0) != next.count {
+            let mut ends = (0..level.count).map(|entry| self.number(level.ends + 4 * entry) as usize);
+            if !ends.clone().is_sorted() || ends.next_back().unwrap_or(0) != next.count {
                 return Err("entries outside their table");
             }
         }
@@ -208,13 +208,13 @@ impl NgramModel {
     }
 
     /// Number of words, `<s>`, `</s>` and `<unk>` among them.
-    pub fn words(&self) -> usize {
+    pub fn word_count(&self) -> usize {
         self.levels[0].count
     }
 
     /// The id of a word, if the model has it.
     pub fn id(&self, word: &str) -> Option<u32> {
-        search(0..self.words(), |id| self.word(id as u32).as_bytes().cmp(word.as_bytes())).map(|id| id as u32)
+        search(0..self.word_count(), |id| self.word(id as u32).as_bytes().cmp(word.as_bytes())).map(|id| id as u32)
     }
 
     /// The word of an id.

@@ -171,6 +171,7 @@ mod tests {
         for (content, same) in [("abc", true), ("abd", false), ("ab", false), ("abcd", false)] {
             std::fs::write(dir.path().join("a b/c.wav"), content).unwrap();
             assert_eq!(file.read(dir.path()).is_ok(), same, "{content}");
+            assert_eq!(file.check(dir.path()).is_ok(), same, "{content}");
         }
     }
 
