@@ -37,6 +37,12 @@ impl HiddenStates {
         Ok(Self { settings, network, states, device })
     }
 
+    /// Every layer of a network that is in memory.
+    pub fn of_network(network: Hubert, settings: Network, device: Device) -> Self {
+        let states = every_layer(&settings);
+        Self { settings, network, states, device }
+    }
+
     /// Which states, in the order that they are given in.
     pub fn states(&self) -> &[State] {
         &self.states
@@ -75,6 +81,18 @@ impl HiddenStates {
                 .collect())
         })
     }
+
+    /// The states of a whole wave, T × D each.
+    pub fn whole(&self, wave: Vec<f32>) -> Result<Vec<Tensor>, StageError> {
+        let pieces = self.of(wave).collect::<Result<Vec<Vec<Tensor>>, _>>()?;
+        let of_state = |state| pieces.iter().map(|piece| &piece[state]).collect::<Vec<&Tensor>>();
+        (0..self.states.len()).map(|state| Ok(Tensor::f_cat(&of_state(state), 0)?)).collect()
+    }
+}
+
+/// Layers 0 to the last before any final norm.
+pub fn every_layer(network: &Network) -> Vec<State> {
+    (0..=network.encoder.layers.get()).map(|layer| State { layer, after_final_norm: false }).collect()
 }
 
 #[cfg(test)]
@@ -98,9 +116,7 @@ mod tests {
             settings.hierarchy = hierarchy;
             let store = VarStore::new(Device::Cpu);
             let network = Hubert::new(&store.root(), &settings);
-            let states: Vec<State> =
-                (0..=settings.encoder.layers.get()).map(|layer| State { layer, after_final_norm: false }).collect();
-            let hidden = HiddenStates { settings: settings.clone(), network, states, device: Device::Cpu };
+            let hidden = HiddenStates::of_network(network, settings.clone(), Device::Cpu);
             for samples in [0, 399, 400, 719, 720, 1_040, 1_600_079, 1_600_080, 1_650_000] {
                 let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();
                 let mut found = vec![0; hidden.states().len()];

@@ -9,6 +9,7 @@ use crate::training::{LabelAlignment, SpanMasking};
 use crate::values::Seconds;
 
 mod corpus;
+mod layers;
 mod network;
 mod probing;
 mod targets;
@@ -27,6 +28,7 @@ pub fn check(experiment: &Written, tree: &Node, alone: bool) -> Vec<Problem> {
     rules.finetuning();
     rules.corpus();
     rules.probing();
+    rules.layers();
     rules.seeds();
     rules.problems
 }

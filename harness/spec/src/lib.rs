@@ -13,6 +13,7 @@ pub mod experiment;
 pub mod extraction;
 pub mod guards;
 pub mod identity;
+pub mod layers;
 mod matrix;
 pub mod metrics;
 pub mod network;

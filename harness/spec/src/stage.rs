@@ -7,7 +7,7 @@ use crate::corpus::Conversion;
 use crate::evaluation::Decoding;
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
-use crate::probing::UnitQuality;
+use crate::probing::{Analysis, Layers, UnitQuality};
 use crate::strategy::{Carry, Clustering, Quantiser};
 use crate::training::{Finetuning, Pretraining};
 use crate::values::{Clusters, Count, Fraction, Height, Order, SplitName, Steps};
@@ -176,6 +176,21 @@ pub struct DecodeStage {
 pub enum ProbeStage {
     /// Agreement of units with aligned phones. Gives `quality.json`.
     UnitQuality(UnitQuality),
+    /// What layers of a network say about words, phones and the input. Gives `layers.json` ([`crate::layers::Findings`]) and `layers.tsv`.
+    Layers(LayersStage),
+}
+
+/// Analyses every layer of the pretrained model among the inputs, or of a network with random weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LayersStage {
+    /// Sorted.
+    pub analyses: Vec<Analysis>,
+    pub layers: Layers,
+    /// The splits among those analysed that the model was pretrained on.
+    pub seen: Vec<SplitName>,
+    /// The network to draw as a first iteration draws it; none where a model is among the inputs.
+    pub control: Option<Network>,
 }
 
 /// What an input is to the stage that reads it.
@@ -241,8 +256,9 @@ impl Stage {
     /// Whether the result depends on a seed.
     pub fn draws(&self) -> bool {
         match self {
-            Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) => true,
-            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) | Stage::Decode(_) | Stage::Probe(_) => false,
+            Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Probe(ProbeStage::Layers(_)) => true,
+            Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) | Stage::Decode(_) => false,
+            Stage::Probe(ProbeStage::UnitQuality(_)) => false,
         }
     }
 
