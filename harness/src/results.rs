@@ -8,7 +8,11 @@ use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
 
-use crate::store::{Manifest, RunRecord, StageRecord, Store};
+use crate::store::{Manifest, RunRecord, StageRecord, Store, StoredOutput};
+
+pub mod layers;
+
+use layers::Layers;
 
 /// What a run found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -20,6 +24,8 @@ pub struct Results {
     pub codebooks: Vec<Codebook>,
     /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained.
     pub judgements: Vec<Judgement>,
+    /// What is found at every layer.
+    pub layers: Layers,
 }
 
 /// One iteration of pretraining.
@@ -98,7 +104,8 @@ impl Results {
         let mut units: BTreeMap<StageKey, Units> = BTreeMap::new();
         let mut measured_alone: Vec<(String, StageKey)> = Vec::new();
         for stage in &run.stages {
-            let Some(manifest) = manifest(stage, store) else { continue };
+            let Some(output) = output(stage, store) else { continue };
+            let manifest = &output.manifest;
             let (summary, inputs) = (&manifest.summary, &manifest.inputs);
             match &manifest.settings {
                 Stage::Units(settings) => {
@@ -115,6 +122,7 @@ impl Results {
                         measured.quality = summary.clone();
                     }
                 }
+                Stage::Probe(ProbeStage::Layers(_)) => results.layers.add(stage.point, &output),
                 Stage::Pretrain(settings) if stage.point.is_none_or(ends_iteration) => {
                     let targets = match &settings.targets {
                         PretrainTargets::Units(_) => inputs
@@ -133,7 +141,7 @@ impl Results {
                 Stage::Finetune(_) => {
                     let judgement = results.judgement(stage.point);
                     judgement.finetuning = summary.clone();
-                    judgement.cost = Cost::of(&manifest, store);
+                    judgement.cost = Cost::of(manifest, store);
                 }
                 Stage::Decode(decode) => {
                     let recognition = Recognition { split: decode.split.to_string(), scores: summary.clone() };
@@ -145,6 +153,7 @@ impl Results {
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });
         results.codebooks = measured_alone.into_iter().filter_map(codebook).collect();
         results.judgements.sort_by_key(|judgement| judgement.point);
+        results.layers.correlate(&results.judgements);
         results
     }
 
@@ -202,8 +211,8 @@ fn ends_iteration(point: Point) -> bool {
     point.ends_iteration && point.rate != Rate::CooledDown
 }
 
-fn manifest(stage: &StageRecord, store: &Store) -> Option<Manifest> {
-    Some(store.output(&stage.key, &stage.state.digest()?)?.manifest)
+fn output(stage: &StageRecord, store: &Store) -> Option<StoredOutput> {
+    store.output(&stage.key, &stage.state.digest()?)
 }
 
 /// The score of this name.

@@ -1,6 +1,8 @@
 use reprise_spec::evaluation::Rate;
 use serde_json::json;
 
+mod layers;
+
 use super::{Places, load, print, progress};
 use crate::exit::{Exit, Failure};
 use crate::provenance::changes::LeftOut;
@@ -124,7 +126,7 @@ fn stages(record: &RunRecord, store: &Store) -> String {
 const QUALITY: [&str; 5] = ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "cluster-purity"];
 
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
-/// targets of a quantiser), then error rates of every decoded split.
+/// targets of a quantiser), then error rates of every decoded split, then what layers say.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -204,6 +206,7 @@ pub fn tables(results: &Results) -> String {
                 .to_owned(),
         );
     }
+    parts.extend(layers::tables(&results.layers));
     parts.join("\n\n")
 }
 

@@ -79,7 +79,7 @@ mod tests {
             };
             let mut pairs = Vec::new();
             for (one, other) in (0..3u32).flat_map(|one| (0..3).map(move |other| (one, other))).filter(|(one, other)| one != other) {
-                let of = |label| (0..labels.len()).filter(move |segment| labels[*segment] == label).collect::<Vec<_>>();
+                let of = |label| (0..labels.len()).filter(|segment| labels[*segment] == label).collect::<Vec<_>>();
                 let (mut won, mut all) = (0., 0.);
                 for &x in &of(one) {
                     for &a in of(one).iter().filter(|a| **a != x) {

@@ -128,7 +128,6 @@ fn scores(curve: &Curve) -> Vec<Score> {
     let numbers = [
         ("best", summary.best),
         ("best-layer", summary.best_layer.into()),
-        ("last", summary.last),
         ("top-drop", summary.top_drop),
         ("area", summary.area),
     ];
