@@ -15,6 +15,7 @@ mod extract;
 mod golden_stages;
 mod hostile_data;
 mod killed;
+mod layers;
 mod provenance;
 mod rerun;
 mod screens;

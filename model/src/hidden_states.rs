@@ -7,6 +7,8 @@ use reprise_spec::extraction::State;
 use reprise_spec::network::{FrontEnd, Network};
 use tch::{Device, Tensor};
 
+use crate::analysis::similarity::Attention;
+use crate::encoder::{Glances, Mode};
 use crate::failure::StageError;
 use crate::hubert::Hubert;
 use crate::loader::standardise;
@@ -66,7 +68,27 @@ impl HiddenStates {
     /// The states of a wave, T × D each, piece by piece: long waves pass through the network in [`pieces`] of 100 s without context of each
     /// other, as in the reference (hubert.md section 4.2); but a piece reads up to the end of its last frame's window, so that no frame is
     /// lost between pieces.
-    pub fn of(&self, mut wave: Vec<f32>) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'_> {
+    pub fn of(&self, wave: Vec<f32>) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'_> {
+        self.pass(wave, Mode::Evaluate)
+    }
+
+    /// The states of a whole wave, T × D each.
+    pub fn whole(&self, wave: Vec<f32>) -> Result<Vec<Tensor>, StageError> {
+        self.joined(self.pass(wave, Mode::Evaluate))
+    }
+
+    /// The states of a whole wave, T × D each, and where heads look: layer by layer, again for each piece.
+    pub fn look(&self, wave: Vec<f32>) -> Result<(Vec<Tensor>, Vec<Vec<Attention>>), StageError> {
+        let glances = Glances::default();
+        let states = self.joined(self.pass(wave, Mode::Look(&glances)))?;
+        Ok((states, glances.into_inner()))
+    }
+
+    fn pass<'a>(
+        &'a self,
+        mut wave: Vec<f32>,
+        mode: Mode<'a>,
+    ) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'a> {
         if matches!(&self.settings.front_end, FrontEnd::Wave(front_end) if front_end.normalise_waveform) {
             standardise(&mut wave);
         }
@@ -75,16 +97,15 @@ impl HiddenStates {
             let wave_bs = Tensor::f_from_slice(&wave[piece])?.f_to_device(self.device)?.unsqueeze(0);
             Ok(self
                 .network
-                .states(&wave_bs, &self.states)
+                .states_in(&wave_bs, &self.states, mode)
                 .into_iter()
                 .map(|state_btd| state_btd.squeeze_dim(0))
                 .collect())
         })
     }
 
-    /// The states of a whole wave, T × D each.
-    pub fn whole(&self, wave: Vec<f32>) -> Result<Vec<Tensor>, StageError> {
-        let pieces = self.of(wave).collect::<Result<Vec<Vec<Tensor>>, _>>()?;
+    fn joined(&self, pieces: impl Iterator<Item = Result<Vec<Tensor>, StageError>>) -> Result<Vec<Tensor>, StageError> {
+        let pieces = pieces.collect::<Result<Vec<Vec<Tensor>>, _>>()?;
         let of_state = |state| pieces.iter().map(|piece| &piece[state]).collect::<Vec<&Tensor>>();
         (0..self.states.len()).map(|state| Ok(Tensor::f_cat(&of_state(state), 0)?)).collect()
     }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{ContentDigest, Contents, Experiment, Name, Node, Plan, PlanError, RunOf, Stage, needed};
 
 mod by_hand;
+mod layers;
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {

@@ -33,6 +33,8 @@ pub enum Analysis {
     EffectiveRank,
     /// Linear CKA of frames of every two layers.
     Cka,
+    /// How far heads look, in milliseconds, and how near to the diagonal, as a negative share of the frames; means over heads and utterances.
+    Attention,
 }
 
 impl Analysis {
@@ -49,6 +51,7 @@ impl Analysis {
             Self::Abx => "abx",
             Self::EffectiveRank => "effective-rank",
             Self::Cka => "cka",
+            Self::Attention => "attention",
         }
     }
 

@@ -24,9 +24,22 @@ mod material;
 mod scoring;
 mod unlabelled;
 
-use extraction::{Extraction, Gathered};
+use extraction::{Extraction, Gathered, Look};
 use material::{Material, Sampling};
 use scoring::Scorer;
+
+/// What layers are measured by.
+struct Evidence<'a> {
+    settings: &'a LayersStage,
+    material: &'a Material,
+    samplings: &'a [Sampling],
+    /// Of each sampling.
+    gathered: Vec<Gathered>,
+    /// Of every layer from the first on, in each utterance.
+    looks: Vec<Vec<Look>>,
+    /// Samples from one frame of each layer to the next.
+    strides: Vec<u64>,
+}
 
 /// Writes `layers.json` ([`Findings`]) and `layers.tsv`.
 pub fn run(settings: &LayersStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
@@ -41,19 +54,20 @@ pub fn run(settings: &LayersStage, work: &mut Work) -> Result<Vec<Score>, StageE
     extraction.pass(true, work)?;
     extraction.fit_codebooks(work)?;
     extraction.pass(false, work)?;
-    let gathered = extraction.finish()?;
+    let (gathered, looks) = extraction.finish()?;
+    let strides = hidden.states().iter().map(|state| hidden.stride(state)).collect();
+    let evidence = Evidence { settings, material: &material, samplings: &samplings, gathered, looks, strides };
 
     let depth = hidden.settings.encoder.layers.get();
     let mut scorer = Scorer {
         control: settings.control.is_some(),
         layers: depth as usize + 1,
-        samplings: samplings.len(),
         progress: (0, settings.analyses.len() as u64),
         work,
     };
     let mut curves = Vec::new();
     for analysis in &settings.analyses {
-        curves.extend(measure(*analysis, settings, &material, (&samplings, &gathered), &mut scorer)?);
+        curves.extend(measure(*analysis, &evidence, &mut scorer)?);
         scorer.progress.0 += 1;
     }
     let findings = Findings {
@@ -84,23 +98,17 @@ fn network(settings: &LayersStage, seed: u64, work: &Work) -> Result<HiddenState
     Ok(HiddenStates::of_network(hubert, network.clone(), work.device))
 }
 
-fn measure(
-    analysis: Analysis,
-    settings: &LayersStage,
-    material: &Material,
-    (samplings, gathered): (&[Sampling], &[Gathered]),
-    scorer: &mut Scorer,
-) -> Result<Vec<Curve>, StageError> {
-    let drawn = (samplings, gathered);
+fn measure(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
     match analysis {
         Analysis::CcaWord | Analysis::CcaPhone | Analysis::CcaMel | Analysis::CcaIntra => {
-            Ok(vec![correlations::curve(analysis, settings, drawn, scorer)?])
+            Ok(vec![correlations::curve(analysis, evidence, scorer)?])
         }
-        Analysis::MiWord | Analysis::MiPhone => codebooks::of_segments(analysis, settings, material, drawn, scorer),
-        Analysis::Pnmi => codebooks::of_frames(settings, gathered, scorer),
-        Analysis::Abx => Ok(vec![discrimination::curve(drawn, scorer)?]),
-        Analysis::EffectiveRank => Ok(vec![unlabelled::effective_rank(gathered, scorer)?]),
-        Analysis::Cka => Ok(vec![unlabelled::cka(samplings, gathered, scorer)?]),
+        Analysis::MiWord | Analysis::MiPhone => codebooks::of_segments(analysis, evidence, scorer),
+        Analysis::Pnmi => codebooks::of_frames(evidence, scorer),
+        Analysis::Abx => Ok(vec![discrimination::curve(evidence, scorer)?]),
+        Analysis::EffectiveRank => Ok(vec![unlabelled::effective_rank(evidence, scorer)?]),
+        Analysis::Cka => Ok(vec![unlabelled::cka(evidence, scorer)?]),
+        Analysis::Attention => unlabelled::attention(evidence, scorer),
     }
 }
 

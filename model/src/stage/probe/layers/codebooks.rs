@@ -8,8 +8,7 @@ use reprise_spec::stage::LayersStage;
 use tch::Tensor;
 
 use super::super::unit_quality::{INVENTORY_NAME, RATE};
-use super::extraction::Gathered;
-use super::material::{Material, Sampling};
+use super::Evidence;
 use super::scoring::{One, Scorer};
 use crate::analysis::information::{self, Information};
 use crate::analysis::sample::Sample;
@@ -20,7 +19,8 @@ use crate::quality::{self, Quality, Setting, Spread};
 use crate::stage::Work;
 
 /// PNMI, with its bias taken away too, phone purity and cluster purity for each size of codebook.
-pub fn of_frames(settings: &LayersStage, gathered: &[Gathered], scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
+pub fn of_frames(evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
+    let Evidence { settings, gathered, .. } = evidence;
     let draws = settings.layers.null_draws.get();
     let mut curves = Vec::new();
     for (size, clusters) in settings.layers.clusters.frames.iter().enumerate() {
@@ -46,13 +46,18 @@ pub fn of_frames(settings: &LayersStage, gathered: &[Gathered], scorer: &mut Sco
             ("cluster-purity", "", |found| (found.scores.cluster_purity, Some(found.null.cluster_purity))),
         ];
         for (name, ending, number) in metrics {
-            curves.push(scorer.curve(Analysis::Pnmi, &format!("{name}-{clusters}{ending}"), &|layer, sampling| {
-                let quality = &found[sampling][layer];
-                let (value, null) = number(quality);
-                let sizes = vec![clusters.into(), INVENTORY.len() as u64];
-                let (samples, verdict) = (quality.setting.frames, quality.verdict.clone());
-                Ok(One { samples, sizes, values: vec![value], null, verdict })
-            })?);
+            curves.push(scorer.curve(
+                Analysis::Pnmi,
+                &format!("{name}-{clusters}{ending}"),
+                found.len(),
+                &|layer, sampling| {
+                    let quality = &found[sampling][layer];
+                    let (value, null) = number(quality);
+                    let sizes = vec![clusters.into(), INVENTORY.len() as u64];
+                    let (samples, verdict) = (quality.setting.frames, quality.verdict.clone());
+                    Ok(One { samples, sizes, values: vec![value], null, verdict })
+                },
+            )?);
         }
     }
     Ok(curves)
@@ -60,13 +65,8 @@ pub fn of_frames(settings: &LayersStage, gathered: &[Gathered], scorer: &mut Sco
 
 /// Mutual information of clustered segments with their labels, over the entropy of these, and with its bias taken away, for each size of
 /// codebook. Codebooks are fitted on segments of the utterances that are set apart, and measured on those of the others.
-pub fn of_segments(
-    analysis: Analysis,
-    settings: &LayersStage,
-    material: &Material,
-    (samplings, gathered): (&[Sampling], &[Gathered]),
-    scorer: &mut Scorer,
-) -> Result<Vec<Curve>, StageError> {
+pub fn of_segments(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
+    let Evidence { settings, material, samplings, gathered, .. } = evidence;
     let words = analysis == Analysis::MiWord;
     let sizes = &settings.layers.clusters;
     let sizes = if words { &sizes.words } else { &sizes.phones };
@@ -89,7 +89,7 @@ pub fn of_segments(
             [("", |found| (found.pnmi, Some(found.null.pnmi))), ("-corrected", |found| (found.pnmi_corrected, None))];
         for (ending, number) in metrics {
             let metric = format!("{}-{clusters}{ending}", analysis.word());
-            curves.push(scorer.curve(analysis, &metric, &|layer, sampling| {
+            curves.push(scorer.curve(analysis, &metric, found.len(), &|layer, sampling| {
                 let information = &found[sampling][layer];
                 let (value, null) = number(information);
                 let sizes = vec![clusters.into(), information.labels.into()];

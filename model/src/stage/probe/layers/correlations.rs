@@ -6,7 +6,7 @@ use reprise_spec::probing::Analysis;
 use reprise_spec::stage::LayersStage;
 use tch::Tensor;
 
-use super::extraction::Gathered;
+use super::Evidence;
 use super::material::Sampling;
 use super::scoring::{One, Scorer};
 use crate::analysis::held_out::{self, Settings, needed};
@@ -62,12 +62,8 @@ pub fn enough_samples(settings: &LayersStage, network: &Network, sampling: &Samp
 }
 
 /// One of the canonical correlations at every layer.
-pub fn curve(
-    analysis: Analysis,
-    settings: &LayersStage,
-    (samplings, gathered): (&[Sampling], &[Gathered]),
-    scorer: &mut Scorer,
-) -> Result<Curve, StageError> {
+pub fn curve(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, StageError> {
+    let Evidence { settings, samplings, gathered, .. } = evidence;
     let components = settings.layers.components.map(|components| components.get() as usize);
     let intra = analysis == Analysis::CcaIntra;
     let metric = metric_name(analysis.word(), components, components.filter(|_| intra));
@@ -76,7 +72,7 @@ pub fn curve(
         Some(components) => view.reduced(components),
         None => view,
     };
-    scorer.curve(analysis, &metric, &|layer, index| {
+    scorer.curve(analysis, &metric, samplings.len(), &|layer, index| {
         let (sampling, gathered) = (&samplings[index], &gathered[index]);
         let frames = |target: &Tensor| -> Result<_, StageError> {
             let target = View::new(target)?;

@@ -3,8 +3,7 @@
 use reprise_spec::layers::Curve;
 use reprise_spec::probing::Analysis;
 
-use super::extraction::Gathered;
-use super::material::Sampling;
+use super::Evidence;
 use super::scoring::{One, Scorer};
 use crate::analysis::abx;
 use crate::failure::StageError;
@@ -12,8 +11,9 @@ use crate::quality::{Spread, Verdict};
 use crate::random::Draws;
 
 /// The share of triples of phone segments that every layer tells apart; the null shuffles the labels.
-pub fn curve((samplings, gathered): (&[Sampling], &[Gathered]), scorer: &mut Scorer) -> Result<Curve, StageError> {
-    scorer.curve(Analysis::Abx, Analysis::Abx.word(), &|layer, index| {
+pub fn curve(evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, StageError> {
+    let Evidence { samplings, gathered, .. } = evidence;
+    scorer.curve(Analysis::Abx, Analysis::Abx.word(), samplings.len(), &|layer, index| {
         let (sampling, vectors) = (&samplings[index], &gathered[index].phones[layer]);
         let mut labels = sampling.phones.as_ref().map_or_else(Vec::new, |phones| phones.strata());
         let few = || StageError::refused("no phone has two segments", "allow more tokens a label");

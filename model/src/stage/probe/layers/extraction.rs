@@ -11,6 +11,7 @@ use super::material::{Material, Sampling, Subject};
 use crate::alignment::phone_at;
 use crate::analysis::frames::{Rows, mel_at};
 use crate::analysis::sample::{Grid, Pool, Portion};
+use crate::analysis::similarity::Attention;
 use crate::failure::StageError;
 use crate::features::{Extractor, MEL_BINS};
 use crate::hidden_states::HiddenStates;
@@ -27,7 +28,15 @@ pub struct Extraction<'a> {
     material: &'a Material,
     mel: Option<Extractor>,
     samplings: Vec<Gathering<'a>>,
+    looks: Vec<Vec<Look>>,
     done: u64,
+}
+
+/// Where the heads of a layer look in one utterance, on average, and where heads look that look everywhere alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub found: Attention,
+    pub uniform: Attention,
 }
 
 /// What one sampling gathers.
@@ -89,7 +98,8 @@ impl<'a> Extraction<'a> {
         };
         let mel = has(Analysis::CcaMel).then(|| Extractor::new(FeatureKind::LogMel, device));
         let samplings = samplings.iter().map(gathering).collect();
-        Self { settings, hidden, material, mel, samplings, done: 0 }
+        let looks = if has(Analysis::Attention) { vec![Vec::new(); grids.len() - 1] } else { Vec::new() };
+        Self { settings, hidden, material, mel, samplings, looks, done: 0 }
     }
 
     /// Lets the utterances pass that codebooks are fitted on, or the others.
@@ -132,8 +142,8 @@ impl<'a> Extraction<'a> {
         Ok(())
     }
 
-    /// What was gathered, one for each sampling.
-    pub fn finish(self) -> Result<Vec<Gathered>, StageError> {
+    /// What was gathered, one for each sampling; and of every layer from the first on, where heads look in each utterance.
+    pub fn finish(self) -> Result<(Vec<Gathered>, Vec<Vec<Look>>), StageError> {
         let tensors = |rows: Vec<Rows>| rows.into_iter().map(Rows::into_tensor).collect();
         let finish = |Gathering { sampling, pools, frames, mel, pairs, .. }| {
             let mut pools = pools.into_iter().map(Pool::finish);
@@ -142,7 +152,8 @@ impl<'a> Extraction<'a> {
             let phones = pooled(sampling.phones.is_some())?;
             Ok(Gathered { words, phones, frames: tensors(frames), mel: tensors(mel), pairs })
         };
-        self.samplings.into_iter().map(finish).collect()
+        let gathered: Result<Vec<Gathered>, StageError> = self.samplings.into_iter().map(finish).collect();
+        Ok((gathered?, self.looks))
     }
 
     fn take(&mut self, subject: &Subject, device: Device) -> Result<(), StageError> {
@@ -161,7 +172,8 @@ impl<'a> Extraction<'a> {
             let wave_1s = Tensor::f_from_slice(&wave)?.f_to_device(device)?.unsqueeze(0);
             Ok(tch::no_grad(|| mel.forward(&wave_1s)).squeeze_dim(0))
         });
-        let (mel, states) = (mel.transpose()?, hidden.whole(wave)?);
+        let mel = mel.transpose()?;
+        let states = if self.looks.is_empty() { hidden.whole(wave)? } else { self.look(wave, &counts)? };
         let phones = phones_of(material, subject);
         for gathering in &mut self.samplings {
             gathering.pool(&states)?;
@@ -172,6 +184,19 @@ impl<'a> Extraction<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The states of a wave, with a note of where heads look.
+    fn look(&mut self, wave: Vec<f32>, counts: &[u64]) -> Result<Vec<Tensor>, StageError> {
+        let (states, glances) = self.hidden.look(wave)?;
+        let (depth, pieces) = (self.looks.len(), glances.len() / self.looks.len());
+        for (layer, looks) in self.looks.iter_mut().enumerate() {
+            let heads: Vec<&Attention> = glances.iter().skip(layer).step_by(depth).flatten().collect();
+            let mean = |of: fn(&Attention) -> f64| heads.iter().map(|head| of(head)).sum::<f64>() / heads.len() as f64;
+            let found = Attention { distance: mean(|head| head.distance), diagonality: mean(|head| head.diagonality) };
+            looks.push(Look { found, uniform: Attention::uniform(counts[layer + 1].div_ceil(pieces as u64)) });
+        }
+        Ok(states)
     }
 }
 

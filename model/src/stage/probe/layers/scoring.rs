@@ -27,21 +27,21 @@ pub struct Scorer<'a> {
     pub control: bool,
     /// Layers, layer 0 included.
     pub layers: usize,
-    pub samplings: usize,
     /// Analyses that are done, and all.
     pub progress: (u64, u64),
 }
 
 impl Scorer<'_> {
-    /// A metric of every layer, from what `one` finds at (layer, sampling).
+    /// A metric of every layer, from what `one` finds at (layer, sampling) of so many samplings.
     pub fn curve(
         &mut self,
         analysis: Analysis,
         metric: &str,
+        samplings: usize,
         one: &dyn Fn(usize, usize) -> Result<One, StageError>,
     ) -> Result<Curve, StageError> {
         let pairs: Vec<(usize, Option<usize>)> = (0..self.layers).map(|layer| (layer, None)).collect();
-        self.curve_of(analysis, metric, &pairs, &|(layer, _), sampling| one(layer, sampling))
+        self.curve_of(analysis, metric, &pairs, samplings, &|(layer, _), sampling| one(layer, sampling))
     }
 
     /// A metric of layers, each alone or beside another.
@@ -50,12 +50,13 @@ impl Scorer<'_> {
         analysis: Analysis,
         metric: &str,
         pairs: &[(usize, Option<usize>)],
+        samplings: usize,
         one: &dyn Fn((usize, Option<usize>), usize) -> Result<One, StageError>,
     ) -> Result<Curve, StageError> {
         let mut layers = Vec::new();
         for &pair in pairs {
             self.work.report.check_stop()?;
-            let ones: Result<Vec<One>, StageError> = (0..self.samplings).map(|sampling| one(pair, sampling)).collect();
+            let ones: Result<Vec<One>, StageError> = (0..samplings).map(|sampling| one(pair, sampling)).collect();
             let told = |error: StageError| match error {
                 StageError::Refused { message, .. } | StageError::Failed(message) if !self.control => Ok(message),
                 error if self.control => Err(named(error, metric, pair.0)),
