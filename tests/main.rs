@@ -17,6 +17,7 @@ mod golden_stages;
 mod hostile_data;
 mod killed;
 mod language_models;
+mod layers;
 mod provenance;
 mod recognition;
 mod rerun;

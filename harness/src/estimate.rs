@@ -80,13 +80,9 @@ impl Estimating<'_> {
                 Estimate { bytes, ..training(Work::of_finetuning(finetune)) }
             }
             // The search itself is the CPU's work.
-            Stage::Decode(_) | Stage::Tune(_) => {
-                let network = self.input(&Role::Finetuned).and_then(|node| network(&self.plan.nodes[node]));
-                let audio_seconds = self.audio(is_corpus);
-                let whole =
-                    |network: &Network, seconds| extraction_flops(network, network.encoder.layers.get(), seconds);
-                let flops = network.zip(audio_seconds).map(|(network, seconds)| whole(network, seconds));
-                Estimate { audio_seconds, flops, ..nothing }
+            Stage::Decode(_) | Stage::Tune(_) => self.pass(self.model(&Role::Finetuned), nothing),
+            Stage::Probe(ProbeStage::Layers(layers)) => {
+                self.pass(layers.control.as_ref().or_else(|| self.model(&Role::Pretrained)), nothing)
             }
             Stage::Probe(ProbeStage::UnitQuality(_)) => {
                 let units = self.input(&Role::Units).map(|node| self.plan.nodes[node].stage.as_ref());
@@ -101,9 +97,8 @@ impl Estimating<'_> {
         let clusters = f64::from(units.clusters.get());
         match units.source {
             UnitSource::Layer { height, .. } => {
-                let pretrained = self.input(&Role::Pretrained).and_then(|node| network(&self.plan.nodes[node]));
                 let audio_seconds = self.audio(is_corpus);
-                let Some((network, seconds)) = pretrained.zip(audio_seconds) else {
+                let Some((network, seconds)) = self.model(&Role::Pretrained).zip(audio_seconds) else {
                     return Estimate { audio_seconds, flops: None, bytes: None, ..nothing };
                 };
                 let frames = seconds * f64::from(SAMPLE_RATE) / network.layer_stride(height.get()) as f64;
@@ -122,6 +117,19 @@ impl Estimating<'_> {
                 Estimate { audio_seconds, bytes: audio_seconds.map(labels), ..nothing }
             }
         }
+    }
+
+    /// All audio once through a whole network.
+    fn pass(&self, network: Option<&Network>, nothing: Estimate) -> Estimate {
+        let audio_seconds = self.audio(is_corpus);
+        let whole = |network: &Network, seconds| extraction_flops(network, network.encoder.layers.get(), seconds);
+        let flops = network.zip(audio_seconds).map(|(network, seconds)| whole(network, seconds));
+        Estimate { audio_seconds, flops, ..nothing }
+    }
+
+    /// The network of the model that is read in this role.
+    fn model(&self, role: &Role) -> Option<&Network> {
+        self.input(role).and_then(|node| network(&self.plan.nodes[node]))
     }
 
     fn input(&self, role: &Role) -> Option<usize> {

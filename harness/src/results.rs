@@ -9,7 +9,11 @@ use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{PretrainTargets, ProbeStage, Role, Stage};
 use serde::Serialize;
 
-use crate::store::{Manifest, ManifestInput, RunRecord, StageRecord, Store};
+use crate::store::{Manifest, ManifestInput, RunRecord, StageRecord, Store, StoredOutput};
+
+pub mod layers;
+
+use layers::Layers;
 
 /// What a run found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,6 +26,8 @@ pub struct Results {
     /// The points of pretraining at which a model was fine-tuned, in ascending order; one without a place where nothing was pretrained. Of a point
     /// the whole network comes first, then what was made of its top layers.
     pub judgements: Vec<Judgement>,
+    /// What is found at every layer.
+    pub layers: Layers,
 }
 
 /// One iteration of pretraining.
@@ -104,7 +110,8 @@ impl Results {
         let mut measured_alone: Vec<(String, StageKey)> = Vec::new();
         let mut tops: BTreeMap<StageKey, Top> = BTreeMap::new();
         for stage in &run.stages {
-            let Some(manifest) = manifest(stage, store) else { continue };
+            let Some(output) = output(stage, store) else { continue };
+            let manifest = &output.manifest;
             let (summary, inputs) = (&manifest.summary, &manifest.inputs);
             match &manifest.settings {
                 Stage::Units(settings) => {
@@ -121,6 +128,7 @@ impl Results {
                         measured.quality = summary.clone();
                     }
                 }
+                Stage::Probe(ProbeStage::Layers(_)) => results.layers.add(stage.point, &output),
                 Stage::Pretrain(settings) if stage.point.is_none_or(ends_iteration) => {
                     let targets = match &settings.targets {
                         PretrainTargets::Units(_) => inputs
@@ -140,7 +148,7 @@ impl Results {
                     tops.insert(manifest.key, settings.top);
                     let judgement = results.judgement(stage.point, settings.top);
                     judgement.finetuning = summary.clone();
-                    judgement.cost = Cost::of(&manifest, store);
+                    judgement.cost = Cost::of(manifest, store);
                 }
                 Stage::Tune(_) => results.judgement(stage.point, top_of(&tops, inputs)).tuning = summary.clone(),
                 Stage::Decode(decode) => {
@@ -154,6 +162,7 @@ impl Results {
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });
         results.codebooks = measured_alone.into_iter().filter_map(codebook).collect();
         results.judgements.sort_by_key(|judgement| (judgement.point, judgement.top));
+        results.layers.correlate(&results.judgements);
         results
     }
 
@@ -223,8 +232,8 @@ fn ends_iteration(point: Point) -> bool {
     point.ends_iteration && point.rate != Rate::CooledDown
 }
 
-fn manifest(stage: &StageRecord, store: &Store) -> Option<Manifest> {
-    Some(store.output(&stage.key, &stage.state.digest()?)?.manifest)
+fn output(stage: &StageRecord, store: &Store) -> Option<StoredOutput> {
+    store.output(&stage.key, &stage.state.digest()?)
 }
 
 /// The score of this name.

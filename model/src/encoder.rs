@@ -4,10 +4,13 @@
 //! Source: wav2vec 2.0 (arXiv:2006.11477) section 2; fairseq `TransformerEncoder`. Departs from fairseq: frames are not padded to an
 //! even count, so that rows of equal length need no attention mask.
 
+use std::cell::RefCell;
+
 use reprise_spec::network::{Encoder as Settings, LayerNormPlacement, Network};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
+use crate::analysis::similarity::Attention;
 use crate::layers::LayerNorm;
 use crate::random::Draws;
 
@@ -24,9 +27,14 @@ use relative::RelativePositions;
 pub enum Mode<'a> {
     /// No dropout, every layer runs.
     Evaluate,
+    /// As [`Mode::Evaluate`], and every layer notes where its heads look.
+    Look(&'a Glances),
     /// Dropout drawn from libtorch's generator; layers marked `true` in `skipped` (one entry a layer) are left out.
     Train { skipped: &'a [bool] },
 }
+
+/// Where the heads of each layer look, in the order in which layers run.
+pub type Glances = RefCell<Vec<Vec<Attention>>>;
 
 impl Mode<'_> {
     /// Dropout with probability `p` while training.
@@ -42,7 +50,7 @@ impl Mode<'_> {
     /// The pass as the layers behind the first `layers` see it.
     pub(crate) fn beyond(self, layers: usize) -> Self {
         match self {
-            Self::Evaluate => Self::Evaluate,
+            Self::Evaluate | Self::Look(_) => self,
             Self::Train { skipped } => Self::Train { skipped: skipped.get(layers..).unwrap_or_default() },
         }
     }

@@ -22,7 +22,7 @@ const LIFTER: f64 = 22.0;
 /// Frames to each side that a difference looks at.
 const DELTA_REACH: i64 = 2;
 /// Bins of log-mel features.
-const MEL_BINS: usize = 80;
+pub const MEL_BINS: usize = 80;
 
 /// What computes one kind of features.
 #[derive(Debug)]

@@ -7,6 +7,8 @@ use reprise_spec::extraction::State;
 use reprise_spec::network::{FrontEnd, Network};
 use tch::{Device, Tensor};
 
+use crate::analysis::similarity::Attention;
+use crate::encoder::{Glances, Mode};
 use crate::failure::StageError;
 use crate::hubert::Hubert;
 use crate::loader::standardise;
@@ -37,6 +39,12 @@ impl HiddenStates {
         Ok(Self { settings, network, states, device })
     }
 
+    /// Every layer of a network that is in memory.
+    pub fn of_network(network: Hubert, settings: Network, device: Device) -> Self {
+        let states = every_layer(&settings);
+        Self { settings, network, states, device }
+    }
+
     /// Which states, in the order that they are given in.
     pub fn states(&self) -> &[State] {
         &self.states
@@ -60,7 +68,27 @@ impl HiddenStates {
     /// The states of a wave, T × D each, piece by piece: long waves pass through the network in [`pieces`] of 100 s without context of each
     /// other, as in the reference (hubert.md section 4.2); but a piece reads up to the end of its last frame's window, so that no frame is
     /// lost between pieces.
-    pub fn of(&self, mut wave: Vec<f32>) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'_> {
+    pub fn of(&self, wave: Vec<f32>) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'_> {
+        self.pass(wave, Mode::Evaluate)
+    }
+
+    /// The states of a whole wave, T × D each.
+    pub fn whole(&self, wave: Vec<f32>) -> Result<Vec<Tensor>, StageError> {
+        self.joined(self.pass(wave, Mode::Evaluate))
+    }
+
+    /// The states of a whole wave, T × D each, and where heads look: layer by layer, again for each piece.
+    pub fn look(&self, wave: Vec<f32>) -> Result<(Vec<Tensor>, Vec<Vec<Attention>>), StageError> {
+        let glances = Glances::default();
+        let states = self.joined(self.pass(wave, Mode::Look(&glances)))?;
+        Ok((states, glances.into_inner()))
+    }
+
+    fn pass<'a>(
+        &'a self,
+        mut wave: Vec<f32>,
+        mode: Mode<'a>,
+    ) -> impl Iterator<Item = Result<Vec<Tensor>, StageError>> + use<'a> {
         if matches!(&self.settings.front_end, FrontEnd::Wave(front_end) if front_end.normalise_waveform) {
             standardise(&mut wave);
         }
@@ -69,12 +97,23 @@ impl HiddenStates {
             let wave_bs = Tensor::f_from_slice(&wave[piece])?.f_to_device(self.device)?.unsqueeze(0);
             Ok(self
                 .network
-                .states(&wave_bs, &self.states)
+                .states_in(&wave_bs, &self.states, mode)
                 .into_iter()
                 .map(|state_btd| state_btd.squeeze_dim(0))
                 .collect())
         })
     }
+
+    fn joined(&self, pieces: impl Iterator<Item = Result<Vec<Tensor>, StageError>>) -> Result<Vec<Tensor>, StageError> {
+        let pieces = pieces.collect::<Result<Vec<Vec<Tensor>>, _>>()?;
+        let of_state = |state| pieces.iter().map(|piece| &piece[state]).collect::<Vec<&Tensor>>();
+        (0..self.states.len()).map(|state| Ok(Tensor::f_cat(&of_state(state), 0)?)).collect()
+    }
+}
+
+/// Layers 0 to the last before any final norm.
+pub fn every_layer(network: &Network) -> Vec<State> {
+    (0..=network.encoder.layers.get()).map(|layer| State { layer, after_final_norm: false }).collect()
 }
 
 #[cfg(test)]
@@ -98,9 +137,7 @@ mod tests {
             settings.hierarchy = hierarchy;
             let store = VarStore::new(Device::Cpu);
             let network = Hubert::new(&store.root(), &settings);
-            let states: Vec<State> =
-                (0..=settings.encoder.layers.get()).map(|layer| State { layer, after_final_norm: false }).collect();
-            let hidden = HiddenStates { settings: settings.clone(), network, states, device: Device::Cpu };
+            let hidden = HiddenStates::of_network(network, settings.clone(), Device::Cpu);
             for samples in [0, 399, 400, 719, 720, 1_040, 1_600_079, 1_600_080, 1_650_000] {
                 let wave = (0..samples).map(|n| (n as f32 * 0.1).sin()).collect();
                 let mut found = vec![0; hidden.states().len()];

@@ -121,11 +121,16 @@ impl Hubert {
 
     /// These states of B × S samples, each B × T × D at its layer's rate, without masks and dropout; the layers above are not computed.
     pub fn states(&self, wave_bs: &Tensor, states: &[State]) -> Vec<Tensor> {
+        self.states_in(wave_bs, states, Mode::Evaluate)
+    }
+
+    /// [`Hubert::states`] in a mode of the caller's.
+    pub fn states_in(&self, wave_bs: &Tensor, states: &[State], mode: Mode) -> Vec<Tensor> {
         let x_btd = self.frames(wave_bs, None);
         let last = states.iter().map(|state| state.layer as usize).max().unwrap_or(0);
         let mut found: Vec<Option<Tensor>> = states.iter().map(|_| None).collect();
         let mut layer = 0;
-        self.trunk.walk(&x_btd, None, Mode::Evaluate, last, |state_btd| {
+        self.trunk.walk(&x_btd, None, mode, last, |state_btd| {
             for (state, found) in states.iter().zip(&mut found).filter(|(state, _)| state.layer == layer) {
                 let normed = state.after_final_norm;
                 *found = Some(if normed { self.trunk.normalise(state_btd) } else { state_btd.shallow_clone() });

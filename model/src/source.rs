@@ -157,8 +157,7 @@ pub fn rate(layer: &HiddenStates) -> u32 {
 
 /// All frames that the first of some hidden states has of a wave: T × D.
 pub fn whole(layer: &HiddenStates, wave: Vec<f32>) -> Result<Tensor, StageError> {
-    let pieces = layer.of(wave).map(|piece| piece.map(|mut states| states.remove(0)));
-    Ok(Tensor::f_cat(&pieces.collect::<Result<Vec<_>, _>>()?, 0)?)
+    Ok(layer.whole(wave)?.remove(0))
 }
 
 /// What of stored features is clustered.

@@ -93,6 +93,14 @@ fn finetune(root: &Path, name: &str, settings: &FinetuneStage, attempt: u32) -> 
     stage::execute(&mut work(root, name, Stage::Finetune(settings.clone()), &inputs, attempt)).unwrap()
 }
 
+/// Decodes `spelt` greedily with what was fine-tuned as `finetune`.
+fn decode(root: &Path) -> Vec<contract::Score> {
+    let (search, bootstrap) = (Search::Greedy, Bootstrap::default());
+    let stage = Stage::Decode(DecodeStage { split: split("spelt"), search, weights: None, bootstrap });
+    let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
+    stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap()
+}
+
 #[test]
 fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
     let _turn = turn();
@@ -130,9 +138,7 @@ fn word_pieces_are_learnt_decoded_and_scored_as_words() {
     let finetuned = finetune(root, "finetune", &settings, 1);
     let vocabulary = fs::read_to_string(root.join("finetune/out/vocabulary.txt")).unwrap();
     assert_eq!(vocabulary.lines().collect::<Vec<_>>().join(" "), "<pad> ▁ a b c d ab ▁c ▁cab");
-    let stage = Stage::Decode(DecodeStage { split: split("spelt"), decoding: Default::default() });
-    let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
-    let decoded = stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap();
+    let decoded = decode(root);
     assert_eq!(decoded[0].value, finetuned[0].value);
 }
 
@@ -144,10 +150,7 @@ fn decoding_scores_the_model_of_the_last_step() {
     tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
     tones(root, "spelt", &["bad zz", "", "cab"]);
     let finetuned = finetune(root, "finetune", &settings(5, 2), 1);
-    let (search, bootstrap) = (Search::Greedy, Bootstrap::default());
-    let stage = Stage::Decode(DecodeStage { split: split("spelt"), search, weights: None, bootstrap });
-    let inputs = [(Role::Finetuned, root.join("finetune/out")), (Role::Corpus(split("spelt")), root.join("spelt"))];
-    let decoded = stage::execute(&mut work(root, "decode", stage, &inputs, 1)).unwrap();
+    let decoded = decode(root);
     let value = |scores: &[contract::Score], name: &str| scores.iter().find(|score| score.name == name).unwrap().value;
     assert_eq!(value(&decoded, "wer"), value(&finetuned, "validation-wer"));
     assert_eq!(value(&decoded, "cer"), value(&finetuned, "validation-cer"));

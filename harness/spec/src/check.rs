@@ -11,6 +11,7 @@ use crate::values::Seconds;
 mod corpus;
 mod decoding;
 mod finetuning;
+mod layers;
 mod network;
 mod probing;
 mod targets;
@@ -30,6 +31,7 @@ pub fn check(experiment: &Written, tree: &Node, alone: bool) -> Vec<Problem> {
     rules.decoding();
     rules.corpus();
     rules.probing();
+    rules.layers();
     rules.seeds();
     rules.problems
 }

@@ -16,6 +16,7 @@ pub mod finetuning;
 pub mod guards;
 pub mod identity;
 pub mod language_model;
+pub mod layers;
 mod matrix;
 pub mod metrics;
 pub mod network;

@@ -3,9 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::{Evaluation, Point};
 use crate::network::{count, fraction};
-use crate::strategy::{FeatureTargets, LayerTargets, Origin, UnitTargets};
-use crate::values::{Clusters, Count, Fraction, Height, Name, SplitName};
+use crate::strategy::{FeatureTargets, Iteration, LayerTargets, Origin, UnitTargets};
+use crate::values::{Clusters, Count, Fraction, Height, Name, SplitName, Steps};
+
+mod layers;
+
+pub use layers::{Analysis, LayerClusters, Layers, TokenRange, Tokens, Weighting};
 
 /// What is measured on trained things without changing them. Adding a probe leaves every trained thing what it was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +20,28 @@ pub struct Probing {
     pub unit_quality: Option<UnitQuality>,
     /// Codebooks that nothing is trained on, fitted to be measured beside those that iterations predict.
     pub codebooks: Vec<Codebooks>,
+    /// What is measured on every layer of the models of all points: the ends of iterations, and those that `every` and `at` add. The same is
+    /// measured on the network with random weights, as the control.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub analyses: Vec<Analysis>,
+    /// A grid in cumulative steps: a point of layer-wise analysis each time that so many have been made.
+    pub every: Option<Count>,
+    /// Further points of layer-wise analysis, in cumulative steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<Steps>,
+    /// On what layers are analysed, and how.
+    pub layers: Option<Layers>,
+}
+
+impl Probing {
+    /// The points of pretraining at which layers are analysed, in ascending order; none without analyses.
+    pub fn points(&self, iterations: &[Iteration]) -> Vec<Point> {
+        if self.analyses.is_empty() {
+            return Vec::new();
+        }
+        let Self { every, at, .. } = self;
+        Evaluation { every: *every, at: at.clone(), iteration_ends: true, cool_down: None }.points(iterations)
+    }
 }
 
 /// Codebooks of a source, one for each combination of what is listed, fitted on `corpus.pretrain` as `clustering` says.

@@ -8,7 +8,7 @@ use crate::decoding::{Beam, Bootstrap, Estimation, Search, Tuning, Weights};
 use crate::finetuning::{Finetuning, Top};
 use crate::identity::{ContentDigest, StageKey, sha256};
 use crate::network::{FeatureKind, Network};
-use crate::probing::UnitQuality;
+use crate::probing::{Analysis, Layers, UnitQuality};
 use crate::strategy::{Carry, Clustering, Quantiser};
 use crate::training::Pretraining;
 use crate::values::{Clusters, Count, Fraction, Height, Log10, Order, SplitName, Steps};
@@ -226,6 +226,21 @@ pub struct DecodeStage {
 pub enum ProbeStage {
     /// Agreement of units with aligned phones. Gives `quality.json`.
     UnitQuality(UnitQuality),
+    /// What layers of a network say about words, phones and the input. Gives `layers.json` ([`crate::layers::Findings`]) and `layers.tsv`.
+    Layers(LayersStage),
+}
+
+/// Analyses every layer of the pretrained model among the inputs, or of a network with random weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LayersStage {
+    /// Sorted.
+    pub analyses: Vec<Analysis>,
+    pub layers: Layers,
+    /// The splits among those analysed that the model was pretrained on.
+    pub seen: Vec<SplitName>,
+    /// The network to draw as a first iteration draws it; none where a model is among the inputs.
+    pub control: Option<Network>,
 }
 
 /// What an input is to the stage that reads it.
@@ -303,9 +318,10 @@ impl Stage {
     /// Whether the result depends on a seed.
     pub fn draws(&self) -> bool {
         match self {
-            Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) => true,
+            Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Probe(ProbeStage::Layers(_)) => true,
             Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => false,
-            Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) | Stage::Decode(_) | Stage::Probe(_) => false,
+            Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) | Stage::Decode(_) => false,
+            Stage::Probe(ProbeStage::UnitQuality(_)) => false,
         }
     }
 

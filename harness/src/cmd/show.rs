@@ -16,6 +16,7 @@ use crate::store::{ListedRun, RunRecord, StageState, Store};
 
 mod against;
 mod counts;
+mod layers;
 
 /// Show one run: what it found, its stages, and what it was made with
 #[derive(clap::Args)]
@@ -190,7 +191,8 @@ const TUNED: [(&str, &str); 4] = [
 ];
 
 /// Unit quality and masked accuracy of every iteration (beside it the share of the most frequent unit, or what a blind guess tells of the
-/// targets of a quantiser), then error rates of every decoded split, of networks without their top layers, and the weights that were tuned.
+/// targets of a quantiser), then error rates of every decoded split, of networks without their top layers, and the weights that were tuned, then
+/// what layers say.
 pub fn tables(results: &Results) -> String {
     let mut parts = Vec::new();
     if !results.iterations.is_empty() {
@@ -240,6 +242,7 @@ pub fn tables(results: &Results) -> String {
                 .to_owned(),
         );
     }
+    parts.extend(layers::tables(&results.layers));
     parts.join("\n\n")
 }
 

@@ -189,7 +189,7 @@ fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataS
     let reads = match stage {
         Stage::Units(units) => matches!(units.source, UnitSource::Layer { .. }),
         Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
-        Stage::Probe(ProbeStage::UnitQuality(_)) | Stage::Checkpoint(_) => true,
+        Stage::Probe(ProbeStage::UnitQuality(_) | ProbeStage::Layers(_)) | Stage::Checkpoint(_) => true,
         Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) => true,
     };
     if !reads {

@@ -1,5 +1,7 @@
 //! One run on its way into a plan: a setting's iterations, points of evaluation and judgements as stages.
 
+use std::collections::BTreeSet;
+
 use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::experiment::Setting;
 use reprise_spec::finetuning::Top;
@@ -12,6 +14,7 @@ use reprise_spec::values::{SplitName, Steps};
 use super::{Contents, Edge, Plan, PlanError, RunOf, transcribed};
 
 mod decoding;
+mod layers;
 mod nodes;
 mod units;
 
@@ -34,6 +37,14 @@ struct Before {
     cumulative: u64,
     /// Steps since weights were last drawn at random.
     trained: u64,
+}
+
+/// The points within an iteration, ascending.
+struct Points {
+    /// Where its model is fine-tuned.
+    judged: Vec<Point>,
+    /// Where its layers are analysed.
+    analysed: Vec<Point>,
 }
 
 /// What is told of a node beside the stage that it is.
@@ -63,10 +74,15 @@ impl<'a> Expansion<'a> {
         if !iterations.is_empty() && corpus.pretrain.is_empty() {
             return Err(PlanError::NothingToPretrainOn);
         }
-        let points = evaluation.points(iterations);
+        let [judged, analysed] = [evaluation.points(iterations), probing.points(iterations)];
+        if !analysed.is_empty() {
+            self.analyse_control();
+        }
         let mut before = Before::default();
         for (index, iteration) in iterations.iter().enumerate() {
-            let points: Vec<Point> = points.iter().filter(|point| point.iteration == index + 1).copied().collect();
+            let within =
+                |points: &[Point]| points.iter().filter(|point| point.iteration == index + 1).copied().collect();
+            let points = Points { judged: within(&judged), analysed: within(&analysed) };
             self.iteration(iteration, &points, &mut before)?;
         }
         if iterations.is_empty() {
@@ -78,8 +94,8 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Units, their quality, the model of an iteration, and what judges it at the points that lie within.
-    fn iteration(&mut self, iteration: &Iteration, points: &[Point], before: &mut Before) -> Result<(), PlanError> {
+    /// Units, their quality, the model of an iteration, and what looks at it at the points that lie within.
+    fn iteration(&mut self, iteration: &Iteration, points: &Points, before: &mut Before) -> Result<(), PlanError> {
         let Setting { corpus, model, .. } = self.setting;
         let number = before.models.len() + 1;
         let sets = iteration.targets.sets();
@@ -131,9 +147,9 @@ impl<'a> Expansion<'a> {
             ends_iteration: true,
             rate: if iteration.schedule.horizon == Horizon::Iteration { Rate::Annealed } else { Rate::Running },
         };
-        let mut asked = points.to_vec();
+        let mut asked: BTreeSet<Point> = points.judged.iter().chain(&points.analysed).copied().collect();
         if !asked.iter().any(|point| point.ends_iteration) {
-            asked.push(end);
+            asked.insert(end);
         }
         let mut continues = None;
         for point in asked {
@@ -144,7 +160,10 @@ impl<'a> Expansion<'a> {
             };
             let told = Told { name, point: Some(point), continues };
             let node = self.add(told, Stage::Pretrain(stage), inputs.clone());
-            if points.contains(&point) {
+            if points.analysed.contains(&point) {
+                self.analyse_point(point, node);
+            }
+            if points.judged.contains(&point) {
                 self.point(point, node, &whole, &inputs);
             }
             continues = Some(node);

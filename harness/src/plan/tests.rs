@@ -9,6 +9,7 @@ use super::{ContentDigest, Contents, Experiment, Name, Node, Plan, PlanError, Ru
 
 mod by_hand;
 mod decoding;
+mod layers;
 
 /// An experiment with these parts beside the defaults.
 fn experiment(parts: Value) -> Experiment {

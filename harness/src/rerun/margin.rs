@@ -31,12 +31,27 @@ impl Margin {
         let parts: Vec<&str> = metric.split('-').collect();
         let has = |words: &[&str]| words.iter().any(|word| parts.contains(word));
         match () {
-            () if metric == "trained" => None, // compares two others
+            () if metric == "trained" => None,            // compares two others
+            () if metric.ends_with("best-layer") => None, // two layers that are almost equal change places at the least difference
             () if has(&["utterances", "seconds", "excluded", "words", "aligned", "phones", "frames", "dimensions"]) => {
                 Some(Self::Exact)
             }
             () if metric == "dead-clusters" => Some(Self::Absolute(RARE)),
-            () if has(&["wer", "cer", "ser", "accuracy", "purity", "pnmi", "unit", "hypotheses"]) => {
+            () if has(&[
+                "wer",
+                "cer",
+                "ser",
+                "accuracy",
+                "purity",
+                "pnmi",
+                "unit",
+                "hypotheses",
+                "cca",
+                "mi",
+                "abx",
+                "cka",
+            ]) =>
+            {
                 Some(Self::Absolute(RATE))
             }
             () => Some(Self::Relative(RELATIVE)),

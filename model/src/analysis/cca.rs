@@ -7,6 +7,7 @@
 //! which the scored samples do not vary ([`STILL`]), such as the sum of one-hot labels, are left out, because their correlation is that of
 //! rounding errors.
 
+pub use reprise_spec::probing::Weighting;
 use tch::{Kind, Tensor};
 
 use crate::failure::StageError;
@@ -22,19 +23,6 @@ const ZERO: f64 = 1e-15;
 pub struct Regularisation {
     pub x: f64,
     pub y: f64,
-}
-
-/// What the weights of PWCCA are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weighting {
-    /// As in the toolkit: the raw view, and its projections with the mean of the view's i-th dimension added to the i-th direction.
-    ///
-    /// It depends on where the view's zero is and, because a mean is added, on the sign of each direction, which a singular value
-    /// decomposition leaves open and which can move the score by hundredths. Here the first large coefficient of a direction in the
-    /// weighted view is positive; the toolkit takes the sign that LAPACK gives.
-    Toolkit,
-    /// The view and its projections, both centred.
-    Centred,
 }
 
 /// How alike two views are on the scored samples.

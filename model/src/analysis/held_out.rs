@@ -4,6 +4,7 @@
 //! two, chooses the regularisation on one and is scored on the other. What the toolkit leaves to the process's random state is drawn from a
 //! seed here.
 
+use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
 
 use super::cca::{Moments, Regularisation, Weighting};
@@ -40,6 +41,14 @@ impl Default for Settings {
             fallback: vec![1e-8, 1e-7, 1e-6, 1e-5],
             weighting: Weighting::Toolkit,
         }
+    }
+}
+
+impl From<&Layers> for Settings {
+    fn from(layers: &Layers) -> Self {
+        let Layers { folds, trials, weighting, .. } = layers;
+        let (folds, trials) = (folds.get() as usize, trials.get() as usize);
+        Self { folds, trials, weighting: *weighting, ..Self::default() }
     }
 }
 
@@ -111,21 +120,14 @@ pub fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u6
     })
 }
 
-/// PWCCA over several samplings of tokens: mean and deviation over all their trials.
-///
-/// # Errors
-/// None are given.
-pub fn over_samplings(measured: &[Measured]) -> Result<Spread, StageError> {
-    let values: Vec<f64> = measured.iter().flat_map(|one| &one.trials).map(|trial| trial.pwcca).collect();
-    if values.is_empty() {
-        return Err(StageError::Failed("a mean over no samplings".into()));
-    }
-    Ok(Spread::of(&values))
+/// The least number of samples of views of `x` and `y` dimensions.
+pub fn needed(x: usize, y: usize) -> usize {
+    SAMPLES_PER_DIMENSION * (x + y)
 }
 
 /// Refuses too few samples, and says what would do.
 fn enough(samples: usize, x: usize, y: usize) -> Result<(), StageError> {
-    let needed = SAMPLES_PER_DIMENSION * (x + y);
+    let needed = needed(x, y);
     if samples >= needed {
         return Ok(());
     }

@@ -5,21 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use reprise_spec::probing::TokenRange;
 use tch::{Device, Kind, Tensor};
 
 use crate::alignment::{Interval, Tier};
 use crate::failure::StageError;
 use crate::phone::Phone;
 use crate::random::Draws;
-
-/// How many tokens of a label are analysed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    /// Labels with fewer are dropped.
-    pub minimum: u64,
-    /// Of labels with more, so many are drawn.
-    pub maximum: u64,
-}
 
 /// One analysed stretch of speech, in samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +49,13 @@ impl Sample {
     ///
     /// # Errors
     /// Fewer than two labels have enough tokens.
-    pub fn draw(tier: &Tier, label: fn(&str) -> Option<String>, tokens: Tokens, seed: u64) -> Result<Self, StageError> {
+    pub fn draw(
+        tier: &Tier,
+        label: fn(&str) -> Option<String>,
+        tokens: TokenRange,
+        seed: u64,
+    ) -> Result<Self, StageError> {
+        let [minimum, maximum] = [tokens.minimum, tokens.maximum].map(|count| u64::from(count.get()));
         let mut by_label: BTreeMap<String, Vec<(&str, &Interval)>> = BTreeMap::new();
         for (utterance, intervals) in tier {
             for interval in intervals {
@@ -70,20 +68,20 @@ impl Sample {
             (Vec::new(), BTreeMap::<String, Vec<Segment>>::new(), BTreeMap::new());
         for (label, found) in by_label {
             let count = found.len() as u64;
-            if count < tokens.minimum.max(1) {
+            if count < minimum {
                 dropped.insert(label, count);
                 continue;
             }
-            for index in Draws::new(seed, "analysis tokens", &[], &label).distinct(tokens.maximum, count) {
+            for index in Draws::new(seed, "analysis tokens", &[], &label).distinct(maximum, count) {
                 let (utterance, Interval { start, end, .. }) = found[index as usize];
                 let segment = Segment { start: *start, end: *end, label: labels.len() as u32 };
                 segments.entry(utterance.to_owned()).or_default().push(segment);
             }
             labels.push(label);
         }
-        if labels.len() < 2 || tokens.maximum == 0 {
+        if labels.len() < 2 {
             return Err(StageError::refused(
-                format!("{} labels have the {} tokens that the analysis asks for", labels.len(), tokens.minimum),
+                format!("{} labels have the {minimum} tokens that the analysis asks for", labels.len()),
                 "take more splits, lower the minimum, or check that the utterances are aligned",
             ));
         }
@@ -138,20 +136,22 @@ impl Grid {
     }
 }
 
-/// Means of segments in several layers, filled utterance by utterance; of the states only sums of the current utterance are held.
+/// Means of segments in several layers, filled utterance by utterance in any order; of the states only sums of the current utterance are held.
 #[derive(Debug)]
 pub struct Pool<'a> {
     sample: &'a Sample,
     portion: Portion,
     layers: Vec<Layer>,
-    /// Utterances in the sample's order, how many are done.
-    done: usize,
+    /// The first segment of each utterance that is still to be given.
+    open: BTreeMap<&'a str, usize>,
+    /// That of the current one.
+    first: usize,
 }
 
 #[derive(Debug)]
 struct Layer {
     grid: Grid,
-    /// Of each finished segment, one after the other.
+    /// Of each segment, one after the other; those that aren't finished are zero.
     means: Vec<f32>,
     /// Of the current utterance: frames of each segment, how many came, and their sum.
     open: Vec<(std::ops::Range<u64>, u64, Tensor)>,
@@ -162,23 +162,35 @@ struct Layer {
 impl<'a> Pool<'a> {
     /// A pool for layers on these grids, without vectors yet.
     pub fn new(sample: &'a Sample, portion: Portion, grids: &[Grid]) -> Self {
-        let layer = |grid: &Grid| Layer { grid: *grid, means: Vec::new(), open: Vec::new(), seen: 0 };
-        Self { sample, portion, layers: grids.iter().map(layer).collect(), done: 0 }
+        let mut segments = 0;
+        let mut first = |(utterance, of_it): (&'a String, &Vec<Segment>)| {
+            segments += of_it.len();
+            (utterance.as_str(), segments - of_it.len())
+        };
+        let open = sample.segments.iter().map(&mut first).collect();
+        let layer =
+            |grid: &Grid| Layer { grid: *grid, means: vec![0.; segments * grid.width], open: Vec::new(), seen: 0 };
+        Self { sample, portion, layers: grids.iter().map(layer).collect(), open, first: 0 }
     }
 
-    /// The utterances that must be given, in this order.
-    pub fn utterances(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.sample.segments.keys().map(String::as_str)
+    /// Whether the utterance has segments and is still to be given.
+    pub fn wants(&self, utterance: &str) -> bool {
+        self.open.contains_key(utterance)
     }
 
-    /// Begins the next utterance, of so many samples, with `frames` of each layer.
+    /// Whether an utterance has begun and not ended.
+    pub fn is_open(&self) -> bool {
+        self.layers.iter().any(|layer| !layer.open.is_empty())
+    }
+
+    /// Begins an utterance, of so many samples, with `frames` of each layer.
     ///
     /// # Errors
-    /// It isn't the next one; it has no frames; a segment ends after it.
+    /// It isn't wanted; it has no frames; a segment ends after it.
     pub fn begin(&mut self, utterance: &str, samples: u64, frames: &[u64]) -> Result<(), StageError> {
-        let next = self.sample.segments.iter().nth(self.done).filter(|(next, _)| *next == utterance);
-        let Some((_, segments)) = next.filter(|_| frames.len() == self.layers.len()) else {
-            return Err(StageError::Failed(format!("{utterance} is not the next utterance, or lacks layers")));
+        let found = self.sample.segments.get(utterance).zip(self.open.get(utterance).copied());
+        let Some((segments, first)) = found.filter(|_| frames.len() == self.layers.len()) else {
+            return Err(StageError::Failed(format!("{utterance} has no segments, was given before, or lacks layers")));
         };
         if let Some(segment) = segments.iter().find(|segment| segment.end > samples || segment.start >= segment.end) {
             return Err(StageError::refused(
@@ -195,6 +207,7 @@ impl<'a> Pool<'a> {
             let open = |segment| (layer.grid.frames_of(segment, self.portion, *frames), 0, sum());
             (layer.open, layer.seen) = (segments.iter().map(open).collect(), 0);
         }
+        (self.first, _) = (first, self.open.remove(utterance));
         Ok(())
     }
 
@@ -227,15 +240,15 @@ impl<'a> Pool<'a> {
     /// A layer lacks frames of a segment.
     pub fn end(&mut self) -> Result<(), StageError> {
         for (number, layer) in self.layers.iter_mut().enumerate() {
-            for (frames, came, sum) in std::mem::take(&mut layer.open) {
+            for (segment, (frames, came, sum)) in (self.first..).zip(std::mem::take(&mut layer.open)) {
                 if came != frames.end - frames.start {
                     let message = format!("layer {number} gave {came} of the frames {frames:?} of a segment");
                     return Err(StageError::Failed(message));
                 }
-                layer.means.extend(Vec::<f32>::try_from((sum / came as f64).to_kind(Kind::Float))?);
+                let mean = Vec::<f32>::try_from((sum / came as f64).to_kind(Kind::Float))?;
+                layer.means[segment * layer.grid.width..][..layer.grid.width].copy_from_slice(&mean);
             }
         }
-        self.done += 1;
         Ok(())
     }
 
@@ -244,9 +257,8 @@ impl<'a> Pool<'a> {
     /// # Errors
     /// Utterances of the sample are missing.
     pub fn finish(self) -> Result<Vec<Tensor>, StageError> {
-        let utterances = self.sample.segments.len();
-        if self.done != utterances {
-            return Err(StageError::Failed(format!("{} of {utterances} utterances were pooled", self.done)));
+        if let Some(utterance) = self.open.keys().next() {
+            return Err(StageError::Failed(format!("{} utterances were not pooled: {utterance}, …", self.open.len())));
         }
         self.layers
             .into_iter()

@@ -3,10 +3,11 @@
 //! Source: fairseq `TransformerSentenceEncoderLayer`.
 
 use reprise_spec::network::{LayerNormPlacement, Network};
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Kind, Tensor};
 
 use super::Mode;
+use crate::analysis::similarity::{self, Attention};
 use crate::layers::{LayerNorm, Linear};
 
 /// Parameters `attention.{q,k,v,out}_proj.*`, `layer_norm.*`, `feed_forward.{intermediate,output}_dense.*`, `final_layer_norm.*`.
@@ -69,9 +70,13 @@ impl Layer {
         let split = |linear: &Linear| {
             linear.forward(x_btd).view([rows, frames, self.heads, width / self.heads]).transpose(1, 2)
         };
+        let (query_bhte, key_bhte) = (split(&self.query), split(&self.key));
+        if let Mode::Look(glances) = mode {
+            glances.borrow_mut().push(look(&query_bhte, &key_bhte, mask));
+        }
         let y_bhte = Tensor::scaled_dot_product_attention(
-            &split(&self.query),
-            &split(&self.key),
+            &query_bhte,
+            &key_bhte,
             &split(&self.value),
             mask,
             mode.probability(self.attention_dropout),
@@ -87,4 +92,18 @@ impl Layer {
         let inner = mode.dropout(self.intermediate.forward(x_btd).gelu("none"), self.activation_dropout);
         mode.dropout(self.output.forward(&inner), self.residual_dropout)
     }
+}
+
+/// Where each head of the only row of a batch without padding looks: softmax(q kᵀ / √E), with the bias that a mask of numbers adds.
+fn look(query_bhte: &Tensor, key_bhte: &Tensor, mask: Option<&Tensor>) -> Vec<Attention> {
+    let scale = (query_bhte.size()[3] as f64).sqrt();
+    let head = |head: i64| {
+        let of_head = |x_bhte: &Tensor| x_bhte.select(0, 0).select(0, head);
+        let mut scores_tt = of_head(query_bhte).matmul(&of_head(key_bhte).tr()) / scale;
+        if let Some(bias_1htt) = mask.filter(|mask| mask.kind() != Kind::Bool) {
+            scores_tt += of_head(bias_1htt);
+        }
+        similarity::attention(&scores_tt.softmax(-1, Kind::Float))
+    };
+    (0..query_bhte.size()[1]).map(head).collect()
 }

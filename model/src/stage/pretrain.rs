@@ -30,6 +30,7 @@ mod step;
 mod training;
 mod validation;
 
+pub use start::at_random;
 use training::Training;
 use validation::Validation;
 

@@ -95,8 +95,17 @@ fn changed(value: &Value, path: &str, root: &Value, pointer: &str, found: &mut V
 
 #[test]
 fn every_number_and_switch_is_meaning_and_is_named_when_it_differs() {
-    let everything = read(include_str!("../../../../tests/fixtures/specs/valid/everything.yaml"));
-    let value = serde_json::to_value(&everything).unwrap();
+    let all = [
+        include_str!("../../../../tests/fixtures/specs/valid/everything.yaml"),
+        include_str!("../../../../tests/fixtures/specs/valid/layers.yaml"),
+    ];
+    for text in all {
+        every_number_and_switch_of(&read(text));
+    }
+}
+
+fn every_number_and_switch_of(everything: &Experiment) {
+    let value = serde_json::to_value(everything).unwrap();
     let mut variations = Vec::new();
     changed(&value, "", &value, "", &mut variations);
     assert!(variations.len() > 60, "{}", variations.len());
@@ -106,7 +115,7 @@ fn every_number_and_switch_is_meaning_and_is_named_when_it_differs() {
         tried += 1;
         assert_ne!(other.spec_hash(), everything.spec_hash(), "{path}");
         if let Some(setting) = path.strip_prefix("variants[0].setting.") {
-            let [before, after] = [&everything, &other].map(|experiment| &experiment.variants[0].setting);
+            let [before, after] = [everything, &other].map(|experiment| &experiment.variants[0].setting);
             assert_ne!(after.hash(), before.hash(), "{path}");
             let found: Vec<_> = differences(&before.meaning(), &after.meaning()).into_iter().map(|d| d.path).collect();
             assert_eq!(found, [setting]);

@@ -10,6 +10,11 @@ fn tier(rows: &[(&str, &[(u64, u64, &str)])]) -> Tier {
     rows.iter().map(|(utterance, intervals)| ((*utterance).into(), intervals.iter().map(interval).collect())).collect()
 }
 
+fn tokens(minimum: u64, maximum: u64) -> TokenRange {
+    let count = |value: u64| value.try_into().unwrap();
+    TokenRange { minimum: count(minimum), maximum: count(maximum) }
+}
+
 fn words(count: usize, also: &str) -> Tier {
     let mut tier = tier(&[("z", &[(0, 1600, "rare"), (1600, 3200, also), (3200, 4800, "")])]);
     for number in 0..count {
@@ -22,8 +27,7 @@ fn words(count: usize, also: &str) -> Tier {
 
 #[test]
 fn rare_labels_are_dropped_and_listed_and_common_ones_drawn_by_seed_and_label_alone() {
-    let tokens = Tokens { minimum: 2, maximum: 5 };
-    let draw = |tier: &Tier, seed| Sample::draw(tier, word_label, tokens, seed).unwrap();
+    let draw = |tier: &Tier, seed| Sample::draw(tier, word_label, tokens(2, 5), seed).unwrap();
     let (sample, other) = (draw(&words(40, "one"), 1), draw(&words(40, "other"), 1));
     assert_eq!(sample.labels, ["cat", "the"]);
     assert_eq!(sample.dropped, BTreeMap::from([("one".into(), 1), ("rare".into(), 1)]));
@@ -31,7 +35,7 @@ fn rare_labels_are_dropped_and_listed_and_common_ones_drawn_by_seed_and_label_al
     assert_ne!(sample.segments, draw(&words(40, "one"), 2).segments);
     let strata = sample.strata();
     assert_eq!([0, 1].map(|label| strata.iter().filter(|found| **found == label).count()), [5, 5]);
-    assert!(Sample::draw(&words(1, "one"), word_label, tokens, 1).is_err());
+    assert!(Sample::draw(&words(1, "one"), word_label, tokens(2, 5), 1).is_err());
 }
 
 #[test]
@@ -78,27 +82,30 @@ proptest! {
 
     #[test]
     fn pooling_piece_by_piece_is_the_mean_of_the_whole(piece in 1i64..60) {
-        let sample = Sample::draw(&words(3, "one"), word_label, Tokens { minimum: 2, maximum: 9 }, 1).unwrap();
+        let sample = Sample::draw(&words(3, "one"), word_label, tokens(2, 9), 1).unwrap();
         let grids = [GRID, Grid { stride: 640, ..GRID }];
         let mut pool = Pool::new(&sample, Portion::Whole, &grids);
         let mut expected = [Vec::new(), Vec::new()];
-        for (number, utterance) in pool.utterances().enumerate() {
+        // From the last to the first: the order in which utterances are given says nothing.
+        for (number, utterance) in sample.segments.keys().enumerate().rev() {
+            prop_assert!(pool.wants(utterance));
             pool.begin(utterance, 4800, &[14, 7]).unwrap();
             for (layer, frames) in [(0, 14i64), (1, 7)] {
                 let states = Tensor::arange(2 * frames, (Kind::Float, Device::Cpu)).view([frames, 2]) + number as f64;
                 for part in states.split(piece, 0) {
                     pool.add(layer, &part).unwrap();
                 }
-                for segment in &sample.segments[utterance] {
+                for segment in sample.segments[utterance].iter().rev() {
                     let range = grids[layer].frames_of(segment, Portion::Whole, frames as u64);
                     let part = states.slice(0, range.start as i64, range.end as i64, 1);
                     expected[layer].push(part.mean_dim([0].as_slice(), false, Kind::Float));
                 }
             }
             pool.end().unwrap();
+            prop_assert!(!pool.wants(utterance));
         }
         for (found, expected) in pool.finish().unwrap().iter().zip(&expected) {
-            let away = (found - Tensor::stack(expected, 0)).abs().max().double_value(&[]);
+            let away = (found - Tensor::stack(expected, 0).flip([0])).abs().max().double_value(&[]);
             prop_assert!(away < 1e-5, "{}", away);
         }
     }
@@ -106,14 +113,14 @@ proptest! {
 
 #[test]
 fn alignments_of_other_audio_and_missing_frames_are_refused() {
-    let sample = Sample::draw(&words(3, "one"), word_label, Tokens { minimum: 2, maximum: 9 }, 1).unwrap();
+    let sample = Sample::draw(&words(3, "one"), word_label, tokens(2, 9), 1).unwrap();
     let mut pool = Pool::new(&sample, Portion::Whole, &[GRID]);
     let StageError::Refused { message, help } = pool.begin("a000", 3199, &[9]).unwrap_err() else { panic!() };
     insta::assert_snapshot!(format!("{message}\n{}", help.unwrap()), @r"
     a000: a segment from sample 1600 to 3200 of 3199
     the alignment is of other audio, or empty there: align this utterance anew or leave it out
     ");
-    assert!(pool.begin("a001", 4800, &[14]).is_err());
+    assert!(pool.begin("nobody", 4800, &[14]).is_err());
     assert!(pool.begin("a000", 4800, &[0]).is_err());
     pool.begin("a000", 4800, &[14]).unwrap();
     assert!(pool.add(0, &Tensor::zeros([3, 3], (Kind::Float, Device::Cpu))).is_err());

@@ -25,13 +25,19 @@ pub fn trained(settings: &PretrainStage) -> u64 {
     }
 }
 
+const INITIAL: &str = "pretrain initial weights";
+
+/// The draws of the weights that a first iteration starts from.
+pub fn at_random(seed: u64) -> Draws {
+    Draws::new(seed, INITIAL, &[], "")
+}
+
 /// The draws of initial weights. Under [`Start::Warm`] they are other ones in every iteration, so that a new head is not the one that was
 /// thrown away.
 pub fn initial(settings: &PretrainStage, seed: u64) -> Draws {
-    const PURPOSE: &str = "pretrain initial weights";
     match settings.start {
-        Start::Random => Draws::new(seed, PURPOSE, &[], ""),
-        Start::Warm { trained, .. } => Draws::new(seed, PURPOSE, &[trained], ""),
+        Start::Random => at_random(seed),
+        Start::Warm { trained, .. } => Draws::new(seed, INITIAL, &[trained], ""),
     }
 }
 

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::StageError;
-
 /// Layers below which a curve over layers is too shallow to show the behaviour (SCIENCE, layer-wise analysis).
 pub const DEEP_ENOUGH: usize = 8;
 
@@ -26,19 +24,16 @@ pub struct LayerCurve {
 }
 
 impl LayerCurve {
-    /// Of the scores of layers 0..=L in order.
-    ///
-    /// # Errors
-    /// Fewer than two; a score that isn't finite.
-    pub fn of(scores: &[f64]) -> Result<Self, StageError> {
+    /// Of the scores of layers 0..=L in order; `None` where there are fewer than two, or one isn't finite.
+    pub fn of(scores: &[f64]) -> Option<Self> {
         let layers = scores.len().saturating_sub(1);
         if layers == 0 || scores.iter().any(|score| !score.is_finite()) {
-            return Err(StageError::Failed(format!("a curve over layers of {scores:?}")));
+            return None;
         }
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let best_layer = scores.iter().take_while(|score| **score < best).count();
         let last = scores[layers];
-        Ok(Self {
+        Some(Self {
             best_layer: best_layer as u32,
             best_height: best_layer as f64 / layers as f64,
             best,
@@ -106,23 +101,20 @@ pub enum Reached {
 
 impl Reached {
     /// From (step, error rate) at ascending steps: a step hits where its rate is at most `reference`. What comes after the first hit does not
-    /// count.
-    ///
-    /// # Errors
-    /// No steps, steps that don't ascend, or rates that are not a number.
-    pub fn of(rates: &[(u64, f64)], reference: f64) -> Result<Self, StageError> {
+    /// count. `None` without steps, for steps that don't ascend, and for rates that are not a number.
+    pub fn of(rates: &[(u64, f64)], reference: f64) -> Option<Self> {
         let ascending = rates.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if rates.is_empty() || !ascending || reference.is_nan() || rates.iter().any(|(_, rate)| rate.is_nan()) {
-            return Err(StageError::Failed(format!("steps to reach {reference} from {rates:?}")));
+            return None;
         }
         let mut last_miss = 0;
         for (step, rate) in rates {
             if *rate <= reference {
-                return Ok(Self::Within { last_miss, first_hit: *step });
+                return Some(Self::Within { last_miss, first_hit: *step });
             }
             last_miss = *step;
         }
-        Ok(Self::Censored { last_miss })
+        Some(Self::Censored { last_miss })
     }
 }
 
@@ -146,8 +138,8 @@ mod tests {
         };
         assert_eq!(curve, expected);
         assert!(!LayerCurve::of(&[0.; 9]).unwrap().too_shallow);
-        assert!(LayerCurve::of(&[0.1]).is_err());
-        assert!(LayerCurve::of(&[0.1, f64::NAN]).is_err());
+        assert!(LayerCurve::of(&[0.1]).is_none());
+        assert!(LayerCurve::of(&[0.1, f64::NAN]).is_none());
     }
 
     #[test]
@@ -156,8 +148,8 @@ mod tests {
         assert_eq!(Reached::of(&rates, 0.3).unwrap(), Reached::Within { last_miss: 200, first_hit: 400 });
         assert_eq!(Reached::of(&rates, 1.0).unwrap(), Reached::Within { last_miss: 0, first_hit: 100 });
         assert_eq!(Reached::of(&rates, 0.2).unwrap(), Reached::Censored { last_miss: 800 });
-        assert!(Reached::of(&[], 0.2).is_err());
-        assert!(Reached::of(&[(2, 0.1), (1, 0.1)], 0.2).is_err());
+        assert!(Reached::of(&[], 0.2).is_none());
+        assert!(Reached::of(&[(2, 0.1), (1, 0.1)], 0.2).is_none());
     }
 
     /// Values of scipy.stats.pearsonr and spearmanr.

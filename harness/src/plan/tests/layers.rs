@@ -1,0 +1,84 @@
+//! Layer-wise analysis in plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const ANALYSES: [&str; 3] = ["cca-word", "effective-rank", "pnmi"];
+
+fn probed(probing: Value, evaluation: Value) -> Experiment {
+    let corpus = json!({ "name": "toy", "pretrain": ["train"], "finetune": ["train"], "validate": ["dev"] });
+    experiment(json!({ "probing": probing, "corpus": corpus, "evaluation": evaluation }))
+}
+
+#[test]
+fn the_control_comes_first_and_every_point_is_analysed_but_only_some_are_judged() {
+    let probing = json!({ "analyses": ["pnmi", "cca-word"], "every": 250, "layers": { "splits": ["train", "test"] } });
+    let experiment = probed(probing, json!({ "at": [250] }));
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    insta::assert_snapshot!(outline(&plan), @"");
+}
+
+#[test]
+fn what_reads_no_alignments_needs_none_and_scratch_has_nothing_to_analyse() {
+    let probing = json!({ "analyses": ["cca-mel"], "layers": { "splits": ["test"] } });
+    let experiment = probed(probing.clone(), json!({}));
+    let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
+    assert!(plan.nodes.iter().all(|node| !node.name.starts_with("alignments")), "{}", outline(&plan));
+    let scratch = super::experiment(json!({ "probing": probing, "strategy": "scratch" }));
+    let plan = Plan::new(&scratch, &contents(&scratch)).unwrap();
+    assert!(plan.nodes.iter().all(|node| !node.name.starts_with("layers")), "{}", outline(&plan));
+}
+
+#[test]
+fn networks_share_their_control_whatever_they_are_trained_on() {
+    let probing = json!({ "analyses": ["cca-mel"], "layers": { "splits": ["test"] } });
+    let one = probed(probing.clone(), json!({}));
+    let strategy = json!({ "baseline": { "iterations": [{ "targets": { "quantiser": {} }, "steps": 10 }] } });
+    let other = super::experiment(json!({ "probing": probing, "strategy": strategy }));
+    let both = together(&[one, other]);
+    let plan = Plan::new(&both, &contents(&both)).unwrap();
+    let controls: Vec<&Node> = plan.nodes.iter().filter(|node| node.name == "layers of random weights").collect();
+    assert_eq!(controls.len(), 1);
+    assert_eq!(controls[0].runs.len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Every stage of the plan without analyses is in the plan with them, by key, in the same order and under the same name; what comes in
+    /// addition is analyses, what they read, and the trainings on the way.
+    #[test]
+    fn adding_analyses_moves_no_other_key(
+        every in prop::option::of(1u32..400), at in prop::collection::vec(0u32..800, 0..3),
+        points in prop::option::of(1u32..400), ends in any::<bool>(), cool in any::<bool>(),
+        analyses in prop::sample::subsequence(ANALYSES.to_vec(), 1..=3),
+    ) {
+        let evaluation = json!({ "every": points, "iteration-ends": ends, "cool-down": cool.then_some(5) });
+        let unit_quality = json!({ "splits": ["dev"] });
+        let plain = probed(json!({ "unit-quality": unit_quality }), evaluation.clone());
+        let layers = json!({ "splits": ["train", "dev"] });
+        let asked = json!({ "unit-quality": unit_quality, "analyses": analyses, "every": every, "at": at, "layers": layers });
+        let analysed = probed(asked, evaluation);
+        let contents = contents(&analysed);
+        let [before, after] = [&plain, &analysed].map(|experiment| Plan::new(experiment, &contents).unwrap());
+        let names = |plan: &Plan| -> BTreeMap<_, _> {
+            plan.nodes.iter().map(|node| (node.key.unwrap(), node.name.clone())).collect()
+        };
+        let (before_names, after_names) = (names(&before), names(&after));
+        prop_assert!(before_names.iter().all(|(key, name)| after_names.get(key) == Some(name)));
+        let kept: Vec<_> = after.nodes.iter().filter_map(|node| node.key).filter(|key| before_names.contains_key(key)).collect();
+        let sorted = |keys: &[_]| keys.iter().copied().collect::<BTreeSet<_>>();
+        prop_assert_eq!(sorted(&kept), before_names.keys().copied().collect::<BTreeSet<_>>());
+        for name in after_names.iter().filter(|(key, _)| !before_names.contains_key(key)).map(|(_, name)| name) {
+            let expected = ["layers", "alignments"].iter().any(|word| name.starts_with(word)) || name.contains(" to step ");
+            prop_assert!(expected, "{}", name);
+        }
+        let points = after.nodes.iter().filter(|node| node.name.starts_with("layers") && node.inputs.iter().any(|edge| edge.role == reprise_spec::stage::Role::Pretrained));
+        let expected = analysed.variants[0].setting.probing.points(&analysed.variants[0].setting.iterations).len();
+        prop_assert_eq!(points.count(), expected);
+    }
+}

@@ -1,0 +1,158 @@
+//! Layer-wise analysis: at every point of pretraining and of random weights, without moving anything that is trained.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::place::{Place, Said};
+
+/// Every analysis on all utterances that there are, at a point on the way and at the ends of both iterations.
+const LAYERS: &str = "\
+extends: tiny.yaml
+name: layers
+probing:
+  analyses: [cca-word, cca-phone, cca-mel, cca-intra, mi-word, mi-phone, pnmi, abx, effective-rank, cka, attention]
+  at: [4]
+  layers:
+    splits: [train, dev, test]
+    tokens: { words: { minimum: 4, maximum: 50 }, phones: { minimum: 5, maximum: 40 } }
+    frames: 400
+    samplings: 2
+    folds: 4
+    trials: 2
+    components: 2
+    clusters: { frames: [8], words: [2], phones: [3] }
+    clustering: { starts: 1, algorithm: { lloyd: { max-passes: 3 } } }
+    null-draws: 3
+";
+
+fn number(score: &Value, name: &str) -> f64 {
+    score[name].as_f64().unwrap_or_else(|| panic!("no {name} in {score}"))
+}
+
+fn curve<'a>(findings: &'a Value, metric: &str) -> &'a Vec<Value> {
+    let curves = findings["curves"].as_array().unwrap();
+    let curve = curves.iter().find(|curve| curve["metric"] == metric).unwrap_or_else(|| panic!("no {metric}"));
+    curve["layers"].as_array().unwrap()
+}
+
+#[test]
+fn every_point_and_random_weights_are_analysed_and_nothing_trained_moves() {
+    let place = Place::with_corpus();
+    place.write("layers.yaml", LAYERS);
+    let run = place.json(&["run", "--json", "layers.yaml"]);
+    let layers = &run[0]["results"]["layers"];
+    let points = layers["points"].as_array().unwrap();
+    let steps: Vec<u64> = points.iter().map(|point| point["point"]["cumulative"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [4, 6, 12]);
+    let all = points.iter().map(|point| &point["findings"]).chain([&layers["control"]]);
+    for findings in all {
+        assert_eq!((&findings["depth"], &findings["too-shallow"]), (&2.into(), &true.into()));
+        assert_eq!(findings["labels"]["words"]["dropped"]["book"], 2);
+        let metrics: Vec<&str> =
+            findings["curves"].as_array().unwrap().iter().map(|curve| curve["metric"].as_str().unwrap()).collect();
+        insta::assert_snapshot!("metrics_of_all_analyses", metrics.join("\n"));
+        for curve in findings["curves"].as_array().unwrap() {
+            let scores = curve["layers"].as_array().unwrap();
+            assert!(scores.len() >= 3, "{curve}");
+            assert!(scores.iter().all(|score| score["mean"].is_f64() && number(score, "deviation") >= 0.), "{curve}");
+        }
+        let seen = |value: f64| (0. ..=1.).contains(&value);
+        assert!(curve(findings, "pnmi-8").iter().all(|score| number(score, "mean") > number(score, "null")));
+        assert!(curve(findings, "abx").iter().all(|score| seen(number(score, "mean")) && number(score, "mean") > 0.5));
+        assert!((number(&curve(findings, "cca-intra-pca2-target-pca2")[0], "mean") - 1.).abs() < 1e-3);
+        assert!(curve(findings, "cka").iter().all(|score| number(score, "null") < number(score, "mean") + 1e-9));
+        assert_eq!(curve(findings, "cka").len(), 6);
+        let few = &curve(findings, "mi-word-2")[0];
+        assert!(few["refused"].as_str().unwrap().contains("segments are too few for 2 clusters"), "{few}");
+    }
+    let seen = |findings: &Value| findings["seen-in-pretraining"].clone();
+    assert_eq!(seen(&points[0]["findings"]), serde_json::json!(["train"]));
+    assert_eq!(seen(&layers["control"]), serde_json::json!([]));
+    assert!(points[2]["summaries"]["pnmi-8"]["area"].is_f64());
+
+    let shown = place.reprise(&["show"]).out;
+    for words in
+        ["PNMI-8", "RANDOM WEIGHTS", "TOP-DROP", "too shallow to show", "seen in pretraining: train", "mid-schedule: 4"]
+    {
+        assert!(shown.contains(words), "{words} is not in\n{shown}");
+    }
+    assert_eq!(place.to_execute("tiny.yaml"), Vec::<String>::new(), "what is trained is what it was");
+    let stages = run[0]["record"]["stages"].as_array().unwrap();
+    let place_of = |name: &str| stages.iter().position(|stage| stage["name"] == name).unwrap();
+    assert!(
+        place_of("layers of random weights") < place_of("pretrain iteration 1 to step 4"),
+        "the control comes first"
+    );
+}
+
+/// A model that has not moved from its start says what the control says: of waves, of log-mel frames, and of several frame rates.
+#[test]
+fn the_control_has_the_weights_that_pretraining_starts_from() {
+    let still = LAYERS.replace("at: [4]", "at: []").replace(
+        "cca-word, cca-phone, cca-mel, cca-intra, mi-word, mi-phone, pnmi, abx",
+        "cca-phone, cca-mel, pnmi, abx",
+    ) + "\
+pretraining: { schedule: { peak: 1.0e-12 } }
+corpus: { finetune: [], test: [] }
+strategy: { baseline: { iterations: [{ targets: { mfcc: { clusters: 8 } }, steps: 1 }] } }
+matrix:
+  axes:
+    network:
+      mel: {}
+      wave: { model: { front-end: { wave: { channels: 16 } } } }
+      rates: { model: { encoder: { layers: 3 }, hierarchy: { layers: [1, 1, 1], ratios: [2] } } }
+";
+    let place = Place::with_corpus();
+    place.write("still.yaml", &still);
+    let runs = place.json(&["run", "--json", "still.yaml"]);
+    assert_eq!(runs.as_array().map(Vec::len), Some(3));
+    for run in runs.as_array().unwrap() {
+        let layers = &run["results"]["layers"];
+        let (model, control) = (&layers["points"][0]["findings"], &layers["control"]);
+        for found in model["curves"].as_array().unwrap() {
+            let metric = found["metric"].as_str().unwrap();
+            for (model, control) in curve(model, metric).iter().zip(curve(control, metric)) {
+                let [model, control] = [model, control].map(|score| number(score, "mean"));
+                assert!((model - control).abs() < 1e-3, "{metric}: {model} {control}");
+            }
+        }
+    }
+}
+
+fn refused(place: &Place, text: &str) -> Said {
+    place.write("refused.yaml", text);
+    let said = place.reprise(&["run", "refused.yaml"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    let record = &place.json(&["show", "--json"])["record"];
+    let trained =
+        |stage: &Value| stage["kind"].as_str().unwrap().starts_with("pretrain") && stage["state"] != "pending";
+    assert!(!record["stages"].as_array().unwrap().iter().any(trained), "refused before anything is trained: {record}");
+    said
+}
+
+#[test]
+fn a_sample_that_is_too_small_is_refused_before_training() {
+    let place = Place::with_corpus();
+    let wide = LAYERS.replace("    components: 2\n", "").replace("frames: 400", "frames: 100");
+    let said = refused(&place, &wide);
+    let told: Vec<&str> =
+        said.err.lines().filter(|line| line.contains("layers 0 to 2") || line.contains("help")).collect();
+    insta::assert_snapshot!("a_sample_that_is_too_small", told.join("\n"));
+}
+
+#[test]
+fn missing_alignments_and_those_of_other_audio_are_refused_by_name() {
+    let place = Place::with_corpus();
+    let path = place.path("corpora/small/alignments/dev.phones.tsv");
+    let whole = fs::read_to_string(&path).unwrap();
+    let id = place.utterances("dev").remove(0);
+    let without: String = whole.lines().filter(|line| !line.starts_with(&id)).map(|line| format!("{line}\n")).collect();
+    fs::write(&path, without).unwrap();
+    let said = refused(&place, LAYERS);
+    assert!(said.err.contains(&format!("dev/{id}")) && said.err.contains("unaligned-at-most"), "{}", said.err);
+
+    fs::write(&path, format!("{whole}{id}\t90.000\t90.500\tAH\n")).unwrap();
+    let said = refused(&place, LAYERS);
+    assert!(said.err.contains(&id) && said.err.contains("beyond the audio"), "{}", said.err);
+}
