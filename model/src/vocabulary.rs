@@ -303,7 +303,7 @@ mod tests {
     fn words_lie_between_spaces() {
         let vocabulary = Vocabulary::of(["ab"]).unwrap();
         assert_eq!(vocabulary.words(&[1, 2, 3, 1, 1, 3, 1]), [1..3, 5..6]);
-        assert_eq!(vocabulary.words(&[]), []);
+        assert!(vocabulary.words(&[]).is_empty());
     }
 
     #[test]
