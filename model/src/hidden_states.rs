@@ -145,8 +145,7 @@ mod tests {
     fn heads_that_ask_nothing_look_everywhere_alike_and_looking_changes_no_state() {
         for hierarchy in [false, true] {
             let (store, settings) = (VarStore::new(Device::Cpu), small(3, hierarchy));
-            let hidden =
-                HiddenStates::of_network(Hubert::new(&store.root(), &settings), settings.clone(), Device::Cpu);
+            let hidden = HiddenStates::of_network(Hubert::new(&store.root(), &settings), settings.clone(), Device::Cpu);
             let wave: Vec<f32> = (0..20_000).map(|n| (n as f32 * 0.1).sin()).collect();
             let (_, glances) = hidden.look(wave.clone()).unwrap();
             assert!(glances.iter().flatten().all(|head| head.distance > 0. && head.diagonality < 0.), "{glances:?}");
