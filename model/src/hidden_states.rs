@@ -124,17 +124,48 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn pieces_have_as_many_frames_as_the_whole() {
-        let count = |value| Count::try_from(value).unwrap();
+    fn count(value: u64) -> Count {
+        Count::try_from(value).unwrap()
+    }
+
+    /// Narrow, on log-mel frames, with as many layers; in three blocks where there is a hierarchy.
+    fn small(layers: u64, hierarchy: bool) -> Network {
         let mut settings = Network { front_end: FrontEnd::LogMel(LogMelFrontEnd::default()), ..Network::default() };
         settings.encoder.width = count(16);
         settings.encoder.heads = count(2);
         settings.encoder.feed_forward = count(16);
         settings.encoder.positional.groups = count(4);
-        for hierarchy in [None, Some(Hierarchy { layers: vec![count(1); 3], ..Hierarchy::default() })] {
-            settings.encoder.layers = count(if hierarchy.is_some() { 3 } else { 1 });
-            settings.hierarchy = hierarchy;
+        settings.encoder.layers = count(layers);
+        settings.hierarchy =
+            hierarchy.then(|| Hierarchy { layers: vec![count(layers / 3); 3], ..Hierarchy::default() });
+        settings
+    }
+
+    #[test]
+    fn heads_that_ask_nothing_look_everywhere_alike_and_looking_changes_no_state() {
+        for hierarchy in [false, true] {
+            let (store, settings) = (VarStore::new(Device::Cpu), small(3, hierarchy));
+            let hidden = HiddenStates::of_network(Hubert::new(&store.root(), &settings), settings.clone(), Device::Cpu);
+            let wave: Vec<f32> = (0..20_000).map(|n| (n as f32 * 0.1).sin()).collect();
+            let (_, glances) = hidden.look(wave.clone()).unwrap();
+            assert!(glances.iter().flatten().all(|head| head.distance > 0. && head.diagonality < 0.), "{glances:?}");
+            for (_, mut parameter) in store.variables().into_iter().filter(|(name, _)| name.contains("q_proj")) {
+                let _ = tch::no_grad(|| parameter.zero_());
+            }
+            let (states, glances) = hidden.look(wave.clone()).unwrap();
+            assert_eq!(states, hidden.whole(wave).unwrap());
+            assert_eq!(glances.len(), 3);
+            for (state_td, heads) in states[1..].iter().zip(&glances) {
+                let expected = Attention::uniform(state_td.size()[0] as u64);
+                assert_eq!(heads.len(), 2);
+                assert!(heads.iter().all(|head| (head.distance - expected.distance).abs() < 1e-3), "{heads:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_have_as_many_frames_as_the_whole() {
+        for settings in [small(1, false), small(3, true)] {
             let store = VarStore::new(Device::Cpu);
             let network = Hubert::new(&store.root(), &settings);
             let hidden = HiddenStates::of_network(network, settings.clone(), Device::Cpu);

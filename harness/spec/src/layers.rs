@@ -116,9 +116,69 @@ impl Curve {
         self.layers.iter().filter(|score| score.other.is_none_or(|other| other == 0))
     }
 
-    /// The curve in few numbers; `None` where a layer has no number that supports anything.
+    /// The curve in few numbers; `None` where a layer has no number that supports anything, and for what layer 0 doesn't have.
     pub fn summary(&self) -> Option<LayerCurve> {
+        self.by_layer().next().filter(|score| score.layer == 0)?;
         let scores = self.by_layer().map(|score| score.mean.filter(|_| score.refused.is_none()));
         LayerCurve::of(&scores.collect::<Option<Vec<f64>>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(layer: u32, other: Option<u32>, mean: f64, refused: bool) -> LayerScore {
+        LayerScore {
+            layer,
+            other,
+            samples: 30,
+            sizes: vec![4, 5],
+            values: 3,
+            mean: Some(mean),
+            deviation: Some(0.5),
+            null: None,
+            null_deviation: None,
+            refused: refused.then(|| "too few".into()),
+        }
+    }
+
+    fn curve(layers: Vec<LayerScore>) -> Curve {
+        Curve { metric: "cka".into(), analysis: Analysis::Cka, layers }
+    }
+
+    #[test]
+    fn the_curve_of_compared_layers_is_that_with_the_input() {
+        let whole = [(0, 0, 1.), (1, 0, 0.5), (1, 1, 1.), (2, 0, 0.25), (2, 1, 0.75), (2, 2, 1.)];
+        let curve = curve(whole.map(|(layer, other, mean)| score(layer, Some(other), mean, false)).into());
+        let summary = curve.summary().unwrap();
+        assert_eq!((summary.best, summary.best_layer, summary.top_drop), (1., 0, 0.75));
+    }
+
+    #[test]
+    fn a_curve_with_a_refused_layer_or_without_layer_0_has_no_summary() {
+        let alone = |layer, refused| score(layer, None, 0.5, refused);
+        assert!(curve(vec![alone(0, false), alone(1, false)]).summary().is_some());
+        assert!(curve(vec![alone(0, false), alone(1, true)]).summary().is_none());
+        assert!(curve(vec![alone(1, false), alone(2, false)]).summary().is_none());
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_score() {
+        let findings = Findings {
+            splits: Vec::new(),
+            seen_in_pretraining: Vec::new(),
+            depth: 1,
+            too_shallow: true,
+            utterances: 3,
+            unaligned: Vec::new(),
+            labels: BTreeMap::new(),
+            curves: vec![curve(vec![score(0, Some(0), 1., false), score(1, Some(0), 0.25, true)])],
+        };
+        insta::assert_snapshot!(findings.table().replace('\t', ","), @"
+        metric,layer,other,samples,sizes,values,mean,deviation,null,null-deviation,refused
+        cka,0,0,30,4 5,3,1,0.5,,,
+        cka,1,0,30,4 5,3,0.25,0.5,,,too few
+        ");
     }
 }

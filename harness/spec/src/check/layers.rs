@@ -89,7 +89,8 @@ impl Rules<'_> {
         for (analysis, kind, sizes) in sizes {
             self.sizes_of_codebooks(analysis, &at(&format!("clusters.{kind}")), sizes, analyses);
         }
-        if let Some(largest) = clusters.frames.iter().max().filter(|largest| largest.get() > layers.frames.get()) {
+        let largest = clusters.frames.iter().max().filter(|_| analyses.contains(&Analysis::Pnmi));
+        if let Some(largest) = largest.filter(|largest| largest.get() > layers.frames.get()) {
             let message = format!("{} frames cannot make {} clusters", layers.frames.get(), largest.get());
             self.broken(&at("clusters.frames"), &[&at("frames")], message, "raise `frames`, or lower the clusters");
         }

@@ -137,7 +137,9 @@ pub struct Layers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Tokens {
+    /// Of a word.
     pub words: TokenRange,
+    /// Of a phone.
     pub phones: TokenRange,
 }
 
@@ -145,7 +147,9 @@ pub struct Tokens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TokenRange {
+    /// Labels with fewer tokens are left out.
     pub minimum: Count,
+    /// Most tokens of a label.
     pub maximum: Count,
 }
 

@@ -1,5 +1,6 @@
 //! What the strategies of an experiment expand to, as people read it.
 
+use reprise_spec::evaluation::Point;
 use reprise_spec::experiment::{Experiment, Setting, Variant};
 use reprise_spec::strategy::{
     CarriedHead, CarriedOptimiser, CarriedWeights, Carry, Horizon, Iteration, Origin, Targets, UnitTargets,
@@ -7,7 +8,7 @@ use reprise_spec::strategy::{
 
 use super::print;
 
-/// What was assumed, the iterations of every variant, and where it is judged. What all variants assume is said once.
+/// What was assumed, the iterations of every variant, and where it is judged and analysed. What all variants assume is said once.
 pub fn shown(experiment: &Experiment) -> String {
     let variants = &experiment.variants;
     let by_all = |assumed: &&String| variants.iter().all(|variant| variant.reconstruction.contains(assumed));
@@ -30,13 +31,18 @@ fn shown_variant(variant: &Variant, common: &[&String]) -> String {
         true => parts.push("no pretraining".into()),
         false => parts.push(iterations(setting)),
     }
-    let points = setting.evaluation.points(&setting.iterations);
-    if points.len() > 1 {
-        let steps: Vec<String> = points.iter().map(|point| point.cumulative.to_string()).collect();
+    let steps =
+        |points: Vec<Point>| -> Vec<String> { points.iter().map(|point| point.cumulative.to_string()).collect() };
+    let steps_judged = steps(setting.evaluation.points(&setting.iterations));
+    if steps_judged.len() > 1 {
         let branch = setting.evaluation.cool_down.map_or(String::new(), |steps| {
             format!(", after {} steps of cool-down where the learning rate is on its way", steps.get())
         });
-        parts.push(format!("judged at {} steps{branch}", steps.join(", ")));
+        parts.push(format!("judged at {} steps{branch}", steps_judged.join(", ")));
+    }
+    let steps_analysed = steps(setting.probing.points(&setting.iterations));
+    if !steps_analysed.is_empty() {
+        parts.push(format!("layers analysed with random weights and at {} steps", steps_analysed.join(", ")));
     }
     parts.join("\n")
 }

@@ -122,13 +122,13 @@ fn notes(layers: &Layers, last: &Analysed) -> Option<String> {
     if !unaligned.is_empty() {
         notes.push(format!("left out without alignment: {}", unaligned.join(", ")));
     }
+    let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for curve in curves {
-        let refused: Vec<&LayerScore> = curve.layers.iter().filter(|score| score.refused.is_some()).collect();
-        if let Some(reason) = refused.first().and_then(|score| score.refused.as_ref()) {
-            let (metric, count, all) = (&curve.metric, refused.len(), curve.layers.len());
-            notes.push(format!("{metric} supports nothing at {count} of {all} layers: {reason}"));
+        if let Some(reason) = curve.layers.iter().find_map(|score| score.refused.as_deref()) {
+            refused.entry(reason).or_default().push(&curve.metric);
         }
     }
+    notes.extend(refused.into_iter().map(|(reason, metrics)| format!("in brackets, {}: {reason}", metrics.join(", "))));
     (!notes.is_empty()).then(|| notes.join("\n"))
 }
 

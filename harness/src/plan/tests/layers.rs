@@ -19,7 +19,28 @@ fn the_control_comes_first_and_every_point_is_analysed_but_only_some_are_judged(
     let probing = json!({ "analyses": ["pnmi", "cca-word"], "every": 250, "layers": { "splits": ["train", "test"] } });
     let experiment = probed(probing, json!({ "at": [250] }));
     let plan = Plan::new(&experiment, &contents(&experiment)).unwrap();
-    insta::assert_snapshot!(outline(&plan), @"");
+    insta::assert_snapshot!(outline(&plan), @r"
+    0: corpus train <- nothing
+    1: alignments train <- 0 (corpus train)
+    2: corpus test <- nothing
+    3: alignments test <- 2 (corpus test)
+    4: layers of random weights seed 1 <- 2 (corpus test), 0 (corpus train), 3 (alignments test), 1 (alignments train)
+    5: features train (mfcc) <- 0 (corpus train)
+    6: corpus dev <- nothing
+    7: features dev (mfcc) <- 6 (corpus dev)
+    8: units iteration 1 (mfcc, 100) seed 1 <- 7 (features dev), 5 (features train)
+    9: pretrain iteration 1 to step 250 seed 1 <- 6 (corpus dev), 0 (corpus train), 8 (targets 0)
+    10: layers at 250 seed 1 <- 2 (corpus test), 0 (corpus train), 3 (alignments test), 1 (alignments train), 9 (pretrained model)
+    11: finetune at 250 seed 1 <- 6 (corpus dev), 0 (corpus train), 9 (pretrained model)
+    12: pretrain iteration 1 seed 1 <- 6 (corpus dev), 0 (corpus train), 8 (targets 0)
+    13: layers at 300 seed 1 <- 2 (corpus test), 0 (corpus train), 3 (alignments test), 1 (alignments train), 12 (pretrained model)
+    14: units iteration 2 (layer 3, 100) seed 1 <- 6 (corpus dev), 0 (corpus train), 12 (pretrained model)
+    15: pretrain iteration 2 to step 200 seed 1 <- 6 (corpus dev), 0 (corpus train), 14 (targets 0)
+    16: layers at 500 seed 1 <- 2 (corpus test), 0 (corpus train), 3 (alignments test), 1 (alignments train), 15 (pretrained model)
+    17: pretrain iteration 2 seed 1 <- 6 (corpus dev), 0 (corpus train), 14 (targets 0)
+    18: layers seed 1 <- 2 (corpus test), 0 (corpus train), 3 (alignments test), 1 (alignments train), 17 (pretrained model)
+    19: finetune seed 1 <- 6 (corpus dev), 0 (corpus train), 17 (pretrained model)
+    ");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::material::{Material, Sampling, Subject};
 use crate::alignment::phone_at;
-use crate::analysis::frames::{Rows, mel_at};
+use crate::analysis::frames::{FrameSample, Rows, mel_at};
 use crate::analysis::sample::{Grid, Pool, Portion};
 use crate::analysis::similarity::Attention;
 use crate::failure::StageError;
@@ -107,7 +107,9 @@ impl<'a> Extraction<'a> {
         let material = self.material;
         for subject in material.subjects.iter().filter(|subject| subject.fits == fits) {
             work.report.check_stop()?;
-            self.take(subject, work.device)?;
+            if self.needs(subject) {
+                self.take(subject, work.device)?;
+            }
             self.done += 1;
             work.report.progress(self.done, material.subjects.len() as u64, "utterances", &subject.name);
         }
@@ -154,6 +156,17 @@ impl<'a> Extraction<'a> {
         };
         let gathered: Result<Vec<Gathered>, StageError> = self.samplings.into_iter().map(finish).collect();
         Ok((gathered?, self.looks))
+    }
+
+    /// Whether anything is gathered from an utterance.
+    fn needs(&self, subject: &Subject) -> bool {
+        let of = |gathering: &Gathering| {
+            let sampled = |frames: &FrameSample| frames.at.contains_key(&subject.name);
+            gathering.pools.iter().any(|pool| pool.wants(&subject.name))
+                || subject.fits && gathering.sampling.frames.as_ref().is_some_and(sampled)
+                || !subject.fits && !gathering.codebooks.is_empty()
+        };
+        !self.looks.is_empty() || self.samplings.iter().any(of)
     }
 
     fn take(&mut self, subject: &Subject, device: Device) -> Result<(), StageError> {

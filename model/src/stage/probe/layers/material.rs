@@ -11,7 +11,7 @@ use reprise_spec::stage::{LayersStage, Role};
 use crate::alignment::{Alignments, Interval, Tier};
 use crate::analysis::frames::FrameSample;
 use crate::analysis::sample::{Sample, phone_label, word_label};
-use crate::corpus::{Corpora, Utterance};
+use crate::corpus::{Corpus, Utterance};
 use crate::failure::StageError;
 use crate::random::Draws;
 use crate::stage::Work;
@@ -21,7 +21,7 @@ const NAMED: usize = 5;
 
 /// The utterances that are analysed.
 pub struct Material {
-    corpora: Corpora,
+    corpora: Vec<Corpus>,
     /// Split by split, in the order of the corpus.
     pub subjects: Vec<Subject>,
     /// Left out.
@@ -56,12 +56,13 @@ impl Material {
     /// # Errors
     /// More utterances without an alignment than are allowed, named.
     pub fn read(settings: &LayersStage, seed: u64, work: &Work) -> Result<Self, StageError> {
-        let corpora = Corpora::read(work, &settings.layers.splits)?;
+        let mut corpora = Vec::new();
         let any = |of: fn(Analysis) -> bool| settings.analyses.iter().any(|analysis| of(*analysis));
         let (reads_words, reads_phones) = (any(Analysis::reads_words), any(Analysis::reads_phones));
         let (mut subjects, mut unaligned) = (Vec::new(), Vec::new());
         let (mut words, mut phones) = (Tier::new(), Tier::new());
-        for (split_index, (split, corpus)) in corpora.splits.iter().enumerate() {
+        for (split_index, split) in settings.layers.splits.iter().enumerate() {
+            let corpus = Corpus::read_once(work.input(&Role::Corpus(split.clone()))?, work.data_root()?)?;
             let alignments = match reads_words || reads_phones {
                 true => Some(Alignments::read(work.input(&Role::Alignments(split.clone()))?)?),
                 false => None,
@@ -80,6 +81,7 @@ impl Material {
                 }
                 subjects.push(Subject { name, at: (split_index, index), samples: *samples, fits: false });
             }
+            corpora.push(corpus);
         }
         if unaligned.len() > settings.layers.unaligned_at_most as usize {
             return Err(missing(&unaligned));
@@ -94,7 +96,7 @@ impl Material {
     /// The samples of a subject at 16 kHz.
     pub fn wave(&self, subject: &Subject) -> Result<Vec<f32>, StageError> {
         let (split, utterance) = subject.at;
-        let (_, corpus) = &self.corpora.splits[split];
+        let corpus = &self.corpora[split];
         corpus.wave(&corpus.utterances[utterance])
     }
 

@@ -133,3 +133,29 @@ fn pooled(groups: &[Spread]) -> Spread {
     let within = groups.iter().map(|group| group.deviation.powi(2)).sum::<f64>() / groups.len() as f64;
     Spread { mean: between.mean, deviation: (within + between.deviation.powi(2)).sqrt() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(values: &[f64], null: Option<Spread>, refused: bool) -> One {
+        let verdict = if refused { Verdict::Refused { reason: "few".into() } } else { Verdict::Sound };
+        One { samples: 9, sizes: vec![2, 3], values: values.to_vec(), null, verdict }
+    }
+
+    #[test]
+    fn a_score_is_over_all_values_of_all_samplings() {
+        let null = |mean, deviation| Some(Spread { mean, deviation });
+        let found = score((4, Some(1)), &[one(&[1., 2.], null(0., 3.), false), one(&[3., 4.], null(2., 5.), false)]);
+        assert_eq!((found.layer, found.other, found.values, found.mean), (4, Some(1), 4, Some(2.5)));
+        assert!((found.deviation.unwrap() - (5f64 / 3.).sqrt()).abs() < 1e-12);
+        // Within: (9 + 25) / 2; between: 2.
+        assert_eq!((found.null, found.null_deviation, found.refused), (Some(1.), Some(19f64.sqrt()), None));
+    }
+
+    #[test]
+    fn one_refused_sampling_refuses_the_score_and_a_missing_null_is_none() {
+        let found = score((0, None), &[one(&[1.], None, false), one(&[1.], None, true)]);
+        assert_eq!((found.null, found.refused.as_deref(), found.mean), (None, Some("few"), Some(1.)));
+    }
+}
