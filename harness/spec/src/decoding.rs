@@ -15,14 +15,15 @@ use crate::values::{Count, Fraction, Log10, Name, Nats, NgramOrder, Positive, Sp
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Decoding {
     /// How the text is searched for.
-    #[serde(skip_serializing_if = "Search::is_greedy")]
+    #[serde(skip_serializing_if = "is_default")]
     pub search: Search,
     /// The only words that can be recognised; without it any sequence of symbols can. Needs a beam.
     pub lexicon: Option<Lexicon>,
     /// What says how likely a sequence of words is. Needs a lexicon.
     pub language_model: Option<LanguageModel>,
     /// What the parts of a sequence of words add to its score.
-    pub weights: Option<Weights>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub weights: Weights,
     /// Weights that are chosen for every fine-tuned model by the fewest wrong words on splits that nothing is claimed of.
     pub tune: Option<Tuning>,
     /// How the intervals are drawn.
@@ -40,10 +41,9 @@ pub enum Search {
     Beam(Beam),
 }
 
-impl Search {
-    fn is_greedy(&self) -> bool {
-        *self == Self::Greedy
-    }
+/// What is left out of an identity, so that experiments from before these words keep theirs.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A CTC prefix beam search. The published decodings keep 500 prefixes within 100, or 1,500 within 50.

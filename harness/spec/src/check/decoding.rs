@@ -61,7 +61,7 @@ impl Rules<'_> {
 
     fn weights(&mut self, decoding: &Decoding) {
         if decoding.lexicon.is_none() {
-            if decoding.weights.is_some() {
+            if self.written("weights") {
                 let message = "weights are of words, and without a lexicon none are known";
                 self.broken("decoding.weights", &[], message, "add `lexicon`, or take the weights out");
             }

@@ -180,3 +180,12 @@ proptest! {
         prop_assert_eq!(differences(&tree(&a).unwrap(), &tree(&b).unwrap()).is_empty(), tree(&a).unwrap() == tree(&b).unwrap());
     }
 }
+
+#[test]
+fn decoding_that_is_written_as_it_is_anyway_is_no_meaning() {
+    let with = |decoding: &str| hashes(&read(&format!("{TEXT}\ndecoding: {{ {decoding} }}\n")));
+    let words = "search: { beam: {} }, lexicon: { file: words.txt }";
+    assert_eq!(with(words), with(&format!("{words}, weights: {{ word: -1, silence: 0 }}")));
+    assert_ne!(with(words), with(&format!("{words}, weights: {{ word: 1 }}")));
+    assert_eq!(with("search: greedy"), hashes(&read(TEXT)));
+}

@@ -15,7 +15,7 @@ impl Expansion<'_> {
         }
         let mut shared = vec![Edge { role: Role::Finetuned, node: finetuned }];
         shared.extend(self.words());
-        let fixed = decoding.weights.unwrap_or_default();
+        let fixed = decoding.weights;
         let mut weights = decoding.lexicon.is_some().then_some(fixed);
         if let (Search::Beam(beam), Some(tuning)) = (&decoding.search, &decoding.tune) {
             let mut inputs = shared.clone();

@@ -156,7 +156,9 @@ impl<R: BufRead> Lines<R> {
             return Err(wrong(format!("log10 of a probability is at most 0, not {log10}")));
         }
         let back_off = if with_back_off { number(fields[order + 1])? } else { f32::NAN };
-        Ok(Entry { log10, words: fields[1..=order].to_vec(), back_off })
+        // As KenLM reads what some toolkits write.
+        let words = fields[1..=order].iter().map(|&word| if word == "<UNK>" { "<unk>" } else { word });
+        Ok(Entry { log10, words: words.collect(), back_off })
     }
 }
 

@@ -109,3 +109,15 @@ fn bad_files_are_refused_with_the_line() {
     assert_eq!(read(&bytes[..], None).unwrap_err().to_string(), "line 11 of the ARPA file: it is not UTF-8");
     assert!(read(TINY.replace("-1.0\t<unk>\n", "").replace("1=5", "1=4").as_bytes(), Some(-100.0)).is_ok());
 }
+
+#[test]
+fn capitals_are_the_unknown_word_too() {
+    let capitals = TINY
+        .replace("<unk>", "<UNK>")
+        .replace("-0.2\tb a", "-0.2\tb <UNK>")
+        .replace("-0.25\ta b a", "-0.25\ta b <UNK>");
+    let model = read(capitals.as_bytes(), None).unwrap();
+    assert_eq!(model.word(model.unknown()), "<unk>");
+    let found = model.sentence(["a", "b", "heard"]).log10;
+    assert!((found - (-0.4 - 0.1 - 0.25 - 0.7)).abs() < 1e-6, "{found}");
+}
