@@ -4,27 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::place::{Place, Said};
-
-/// Every analysis on all utterances that there are, at a point on the way and at the ends of both iterations.
-const LAYERS: &str = "\
-extends: tiny.yaml
-name: layers
-probing:
-  analyses: [cca-word, cca-phone, cca-mel, cca-intra, mi-word, mi-phone, pnmi, abx, effective-rank, cka, attention]
-  at: [4]
-  layers:
-    splits: [train, dev, test]
-    tokens: { words: { minimum: 4, maximum: 50 }, phones: { minimum: 5, maximum: 40 } }
-    frames: 600
-    samplings: 2
-    folds: 4
-    trials: 2
-    components: 2
-    clusters: { frames: [8], words: [2], phones: [3] }
-    clustering: { starts: 1, algorithm: { lloyd: { max-passes: 3 } } }
-    null-draws: 3
-";
+use crate::place::{LAYERS, Place, Said};
 
 fn number(score: &Value, name: &str) -> f64 {
     score[name].as_f64().unwrap_or_else(|| panic!("no {name} in {score}"))
@@ -39,7 +19,6 @@ fn curve<'a>(findings: &'a Value, metric: &str) -> &'a Vec<Value> {
 #[test]
 fn every_point_and_random_weights_are_analysed_and_nothing_trained_moves() {
     let place = Place::with_corpus();
-    place.write("layers.yaml", LAYERS);
     let run = place.json(&["run", "--json", "layers.yaml"]);
     let layers = &run[0]["results"]["layers"];
     let points = layers["points"].as_array().unwrap();

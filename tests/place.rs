@@ -25,6 +25,9 @@ static TRAINER_BELONGS: LazyLock<()> = LazyLock::new(|| {
 /// The shortest experiment that passes every file of the corpus through a stage: fine-tuning from random weights, and decoding.
 pub const SHORTEST: &str = include_str!("fixtures/experiments/shortest.yaml");
 
+/// What beside [`TINY`] analyses its layers in every way.
+pub const LAYERS: &str = include_str!("fixtures/experiments/layers.yaml");
+
 /// A folder of its own with a project file; removed at the end.
 pub struct Place {
     folder: tempfile::TempDir,
@@ -52,6 +55,7 @@ impl Place {
         let place = Self::empty();
         place.write("tiny.yaml", TINY);
         place.write("shortest.yaml", SHORTEST);
+        place.write("layers.yaml", LAYERS);
         let from = checkout().join("experiments/corpora/quickstart");
         for (split, speakers) in [("train", &["101", "104"][..]), ("dev", &["201"]), ("test", &["301", "302"])] {
             for speaker in speakers {

@@ -34,6 +34,12 @@ pub struct Probing {
 }
 
 impl Probing {
+    /// Every split that something is measured on, some of them twice.
+    pub fn splits(&self) -> impl Iterator<Item = &SplitName> {
+        let of_units = self.unit_quality.iter().flat_map(|quality| &quality.splits);
+        of_units.chain(self.layers.iter().flat_map(|layers| &layers.splits))
+    }
+
     /// The points of pretraining at which layers are analysed, in ascending order; none without analyses.
     pub fn points(&self, iterations: &[Iteration]) -> Vec<Point> {
         if self.analyses.is_empty() {

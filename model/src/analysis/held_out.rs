@@ -7,7 +7,7 @@
 use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
 
-use super::cca::{Moments, Regularisation, Weighting};
+use super::cca::{Moments, Projection, Regularisation, Score, Weighting};
 use super::view::View;
 use crate::failure::StageError;
 use crate::quality::Spread;
@@ -83,7 +83,7 @@ pub struct Measured {
     /// Over trials.
     pub pwcca: Spread,
     pub cca: Spread,
-    /// PWCCA of the same trials with the second view's samples shuffled.
+    /// PWCCA of the same trials, with the regularisations that they chose, where the second view's samples are shuffled.
     pub null: Spread,
     pub trials: Vec<Trial>,
 }
@@ -104,10 +104,18 @@ pub fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u6
     let mut order: Vec<i64> = (0..samples as i64).collect();
     Draws::new(seed, "analysis null", &[], "").shuffle(&mut order);
     let shuffled = y.select(&order);
-    let run = |y: &View| -> Result<Vec<Trial>, StageError> {
-        (0..).zip(&splits).map(|(number, split)| trial(x, y, split, &grids(settings, seed, number), settings)).collect()
+    let trials: Result<Vec<Trial>, StageError> = (0..)
+        .zip(&splits)
+        .map(|(number, split)| trial(x, y, split, &grids(settings, seed, number), settings))
+        .collect();
+    let trials = trials?;
+    // What a trial chose goes first and is enough: choosing again among regularisations that hardly differ would only cost time.
+    let once = Settings { fits: 1, ..settings.clone() };
+    let null = |(number, (split, found)): (u64, (&Split, &Trial))| {
+        let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
+        trial(x, &shuffled, split, &[vec![chosen], grids(settings, seed, number)].concat(), &once)
     };
-    let (trials, nulls) = (run(y)?, run(&shuffled)?);
+    let nulls: Vec<Trial> = (0..).zip(splits.iter().zip(&trials)).map(null).collect::<Result<_, _>>()?;
     let spread = |trials: &[Trial], of: fn(&Trial) -> f64| Spread::of(&trials.iter().map(of).collect::<Vec<_>>());
     Ok(Measured {
         samples,
@@ -213,27 +221,28 @@ pub fn trial(
     let rows = |samples: &[i64]| (reduce_x.apply(x.rows(samples)), reduce_y.apply(y.rows(samples)));
     let (train, dev, test) = (rows(&split.train), rows(&split.dev), rows(&split.test));
     let mut moments = Moments::of(&train.0, &train.1)?;
-    let (mut fitted, mut best, mut problem) = (0, None::<Trial>, None);
+    let (mut fitted, mut best, mut problem) = (0, None::<(f64, Regularisation, Projection)>, None);
     for by in regularisations {
         if fitted == settings.fits {
             break;
         }
-        let scored = moments.fit(*by).and_then(|projection| {
-            let on = |rows: &(tch::Tensor, tch::Tensor)| projection.score(&rows.0, &rows.1, settings.weighting);
-            Ok((on(&dev)?.pwcca, on(&test)?))
-        });
+        let scored = moments
+            .fit(*by)
+            .and_then(|projection| Ok((projection.score(&dev.0, &dev.1, settings.weighting)?.pwcca, projection)));
         match scored {
-            Ok((dev, test)) => {
+            Ok((on_dev, projection)) => {
                 fitted += 1;
-                if best.as_ref().is_none_or(|best| dev > best.dev) {
-                    let (pwcca, cca) = (test.pwcca, test.cca);
-                    best = Some(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y });
+                if best.as_ref().is_none_or(|(best, ..)| on_dev > *best) {
+                    best = Some((on_dev, *by, projection));
                 }
             }
             Err(error) => problem = Some(error),
         }
     }
-    best.ok_or_else(|| problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into())))
+    let nothing = || problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into()));
+    let (dev, by, projection) = best.ok_or_else(nothing)?;
+    let Score { pwcca, cca, .. } = projection.score(&test.0, &test.1, settings.weighting)?;
+    Ok(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y })
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Rules<'_> {
                 });
             }
         }
-        let probed = self.experiment.probing.unit_quality.iter().flat_map(|quality| &quality.splits);
+        let probed = self.experiment.probing.splits();
         let read = self.experiment.decoding.splits();
         let used: BTreeSet<&SplitName> =
             roles[..4].iter().flat_map(|(_, splits)| *splits).chain(probed).chain(read).collect();

@@ -22,12 +22,12 @@ pub enum Analysis {
     CcaIntra,
     /// Mutual information of clustered word segments with words, over the entropy of words.
     MiWord,
-    /// Mutual information of clustered phone segments with phones, over the entropy of phones.
+    /// Mutual information of clustered middle thirds of phone segments with phones, over the entropy of phones.
     MiPhone,
     /// PNMI, phone purity and cluster purity of clustered frames at 50 Hz against 39 phones and silence.
     Pnmi,
-    /// Share of triples (segments A and X of one phone, B of another, whoever speaks and whatever stands around them) in which X's cosine is
-    /// larger with A than with B; mean over ordered pairs of phones. 0.5 is chance.
+    /// Share of triples (middle thirds A and X of segments of one phone, B of another, whoever speaks and whatever stands around them) in which
+    /// X's cosine is larger with A than with B; mean over ordered pairs of phones. 0.5 is chance.
     Abx,
     /// Effective rank of frames.
     EffectiveRank,
@@ -91,7 +91,7 @@ impl Analysis {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Layers {
-    /// Pooled. What pretraining saw of them is marked.
+    /// Pooled, and so of one corpus and the same voices, because nulls don't tell these apart. What pretraining saw of them is marked.
     pub splits: Vec<SplitName>,
     /// How many utterances may lack an alignment; they are listed and left out.
     #[serde(default)]
