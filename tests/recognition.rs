@@ -26,7 +26,7 @@ fn recognised_speech_is_counted_and_two_runs_are_tested_against_each_other() {
     let same = place.json(&["show", &id(0), "--against", &id(0), "--json"]);
     assert_eq!(same["decoded"][0]["matched-pairs"]["p"], serde_json::Value::Null);
 
-    place.write("other.yaml", "extends: shortest.yaml\nname: other\ncorpus: { test: [dev] }\n");
+    place.write("other.yaml", "extends: shortest.yaml\nname: other\ncorpus: { validate: [test], test: [dev] }\n");
     let other = place.json(&["run", "--json", "other.yaml"]);
     let said = place.reprise(&["show", &id(0), "--against", other[0]["record"]["id"].as_str().unwrap()]);
     assert_eq!(said.code, Some(2), "{said:#?}");
