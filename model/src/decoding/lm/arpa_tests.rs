@@ -68,6 +68,16 @@ proptest! {
     }
 }
 
+/// The padding after the words doesn't become part of them.
+#[test]
+fn a_larger_size_of_the_words_is_refused() {
+    let mut bytes = Vec::new();
+    convert_from(TINY.as_bytes(), &mut bytes, None).unwrap();
+    assert_eq!(bytes[24], 14);
+    bytes[24] = 16;
+    assert!(NgramModel::of(Box::new(bytes)).is_err());
+}
+
 #[test]
 fn gzip_is_read_and_a_converted_file_is_mapped() {
     let folder = tempfile::tempdir().unwrap();

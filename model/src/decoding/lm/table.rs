@@ -184,6 +184,9 @@ impl NgramModel {
             }
             last = end;
         }
+        if last != text.len() {
+            return Err("letters of no word");
+        }
         for (order, level) in self.levels.iter().enumerate() {
             if (0..level.count).any(|entry| self.number(level.words + 4 * entry) as usize >= count) {
                 return Err("an entry of no word");
