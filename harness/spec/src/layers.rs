@@ -73,7 +73,7 @@ pub struct LayerScore {
     pub values: u64,
     /// Absent where nothing could be measured.
     pub mean: Option<f64>,
-    /// Of the values, with n − 1 in the denominator; 0 for a single one.
+    /// Of the values, with n − 1 in the denominator; absent for a single one.
     pub deviation: Option<f64>,
     /// What the same procedure gives of shuffled labels or samples; absent where there is nothing to shuffle.
     pub null: Option<f64>,

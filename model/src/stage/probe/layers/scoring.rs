@@ -105,7 +105,7 @@ fn score((layer, other): (usize, Option<usize>), ones: &[One]) -> LayerScore {
         sizes: first.map_or_else(Vec::new, |one| one.sizes.clone()),
         values: values.len() as u64,
         mean: Some(found.mean),
-        deviation: Some(found.deviation),
+        deviation: (values.len() > 1).then_some(found.deviation),
         null: null.map(|null| null.mean),
         null_deviation: null.map(|null| null.deviation),
         refused,
@@ -157,5 +157,6 @@ mod tests {
     fn one_refused_sampling_refuses_the_score_and_a_missing_null_is_none() {
         let found = score((0, None), &[one(&[1.], None, false), one(&[1.], None, true)]);
         assert_eq!((found.null, found.refused.as_deref(), found.mean), (None, Some("few"), Some(1.)));
+        assert_eq!(score((0, None), &[one(&[1.], None, false)]).deviation, None, "one value has no spread");
     }
 }
