@@ -23,6 +23,7 @@ fn recognised_speech_is_counted_and_two_runs_are_tested_against_each_other() {
         (pair["matched-pairs"]["segments"].as_f64().unwrap(), pair["matched-pairs"]["difference"].as_f64().unwrap());
     let all = (wer(0).as_f64().unwrap() - wer(1).as_f64().unwrap()) * of("reference") as f64;
     assert!((segments * difference - all).abs() < 1e-6, "the differences of the segments add up to that of the errors");
+    assert_eq!(compared["reached"], serde_json::json!([]), "nothing was pretrained, so there are no steps");
     let same = place.json(&["show", &id(0), "--against", &id(0), "--json"]);
     assert_eq!(same["decoded"][0]["matched-pairs"]["p"], serde_json::Value::Null);
 

@@ -91,7 +91,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 
 /// When a training run reached a reference, which only the steps that were measured can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Reached {
     /// After the last measured step that missed the reference (0 where none did) and at the latest at the first that hit it.
     Within { last_miss: u64, first_hit: u64 },

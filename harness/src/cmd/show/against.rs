@@ -1,14 +1,16 @@
-//! Two runs that recognised the same speech, with a test of whether they differ.
+//! Two runs that recognised the same speech, with a test of whether they differ, and when one came to the other's level.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use reprise_spec::layers::Reached;
 use reprise_spec::recognition::{Edits, Recognised};
 use serde::Serialize;
 
 use super::decoded;
 use crate::cmd::print;
 use crate::exit::Failure;
+use crate::results::{Judgement, Recognition, Results, find};
 use crate::significance::MatchedPairs;
 use crate::store::{RunRecord, Store};
 
@@ -18,6 +20,7 @@ pub struct Compared {
     run: String,
     against: String,
     decoded: Vec<Pair>,
+    reached: Vec<Reaching>,
 }
 
 /// What both runs recognised of one split at one point.
@@ -28,6 +31,15 @@ struct Pair {
     /// Word error rates, the shown run's first.
     wer: [f64; 2],
     matched_pairs: MatchedPairs,
+}
+
+/// When a run came down to the word error rate that the other's last model has on a split.
+#[derive(Serialize)]
+struct Reaching {
+    split: String,
+    reference: f64,
+    /// In steps of pretraining, of the points whose models compare.
+    reached: Reached,
 }
 
 /// Compares what two runs decoded under the same name.
@@ -50,7 +62,27 @@ pub fn compare(run: &RunRecord, other: &RunRecord, store: &Store) -> Result<Comp
         let message = format!("run {} and run {} decoded nothing under the same name", run.id, other.id);
         return Err(Failure::user(message, "compare runs that decoded the same splits, and whose outputs are stored"));
     }
-    Ok(Compared { run: told(run), against: told(other), decoded: pairs })
+    let reached = reached(&Results::of(run, store), &Results::of(other, store));
+    Ok(Compared { run: told(run), against: told(other), decoded: pairs, reached })
+}
+
+/// Of every split that the other's last model was judged on; nothing where this run was judged at one point alone.
+fn reached(results: &Results, other: &Results) -> Vec<Reaching> {
+    let wer = |recognition: &Recognition| find(&recognition.scores, "wer").map(|score| score.value);
+    let on = |judgement: &Judgement, split: &str| {
+        judgement.recognition.iter().find(|recognition| recognition.split == split).and_then(wer)
+    };
+    let references = other.last().into_iter().flat_map(|last| &last.recognition);
+    let reaching = |recognition: &Recognition| {
+        let compared = results.whole().filter(|judgement| judgement.compares());
+        let rates: Vec<(u64, f64)> = compared
+            .filter_map(|judgement| Some((judgement.point?.cumulative, on(judgement, &recognition.split)?)))
+            .collect();
+        let reference = wer(recognition)?;
+        let reached = Reached::of(&rates, reference).filter(|_| rates.len() > 1)?;
+        Some(Reaching { split: recognition.split.clone(), reference, reached })
+    };
+    references.filter_map(reaching).collect()
 }
 
 fn told(record: &RunRecord) -> String {
@@ -80,7 +112,22 @@ impl fmt::Display for Compared {
         let header = ["decoded", "wer", "against", "difference", "segments", "w", "p"];
         let table = print::table(&header, &[1, 2, 3, 4, 5, 6], rows.collect());
         let note = "p is of the matched-pair test on segments (MAPSSWE), both sides. It takes segments for independent: with few speakers, or one seed a\nsystem, it says less than it seems.";
-        write!(f, "run      {}\nagainst  {}\n\n{table}\n\n{note}", self.run, self.against)
+        let reached: String = self.reached.iter().map(|reaching| format!("{reaching}\n")).collect();
+        let apart = if reached.is_empty() { "" } else { "\n" };
+        write!(f, "run      {}\nagainst  {}\n\n{table}\n\n{reached}{apart}{note}", self.run, self.against)
+    }
+}
+
+impl fmt::Display for Reaching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { split, reference, reached } = self;
+        write!(f, "{split}: the other's last {:.1} % was ", 100.0 * reference)?;
+        match reached {
+            Reached::Within { last_miss, first_hit } => {
+                write!(f, "reached after more than {last_miss} and at most {first_hit} steps")
+            }
+            Reached::Censored { last_miss } => write!(f, "not reached in {last_miss} steps"),
+        }
     }
 }
 
@@ -100,8 +147,17 @@ mod tests {
             pair("decode test", [0.5, 0.5], 0, None, None),
             pair("decode test, top 1 reset", [0.52, 0.5], 61, Some(0.7), Some(0.484)),
         ];
-        let compared =
-            Compared { run: "20261122-a (x, seed 1)".into(), against: "20261122-b (y, seed 1)".into(), decoded };
+        let reaching = |split: &str, reached| Reaching { split: split.into(), reference: 0.405, reached };
+        let reached = vec![
+            reaching("dev", Reached::Within { last_miss: 300, first_hit: 450 }),
+            reaching("test", Reached::Censored { last_miss: 600 }),
+        ];
+        let compared = Compared {
+            reached,
+            run: "20261122-a (x, seed 1)".into(),
+            against: "20261122-b (y, seed 1)".into(),
+            decoded,
+        };
         insta::assert_snapshot!(compared.to_string());
     }
 }
