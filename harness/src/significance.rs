@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(of(&[row(0, "C")], &[]), "u0 is in one of the two alone");
         assert_eq!(of(&[row(0, "C")], &[row(1, "C")]), "u0 is in one of the two alone");
         assert_eq!(of(&[row(0, "C")], &[row(0, "CC")]), "the references of u0 differ");
-        let bent = Recognised { reference: "a b".into(), ..row(0, "C") };
-        assert_eq!(of(&[bent.clone()], &[bent]), "the alignment of u0 doesn't fit its reference");
+        let bent = [Recognised { reference: "a b".into(), ..row(0, "C") }];
+        assert_eq!(of(&bent, &bent), "the alignment of u0 doesn't fit its reference");
     }
 
     proptest! {

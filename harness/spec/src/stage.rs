@@ -227,7 +227,7 @@ pub enum ProbeStage {
     /// Agreement of units with aligned phones. Gives `quality.json`.
     UnitQuality(UnitQuality),
     /// What layers of a network say about words, phones and the input. Gives `layers.json` ([`crate::layers::Findings`]) and `layers.tsv`.
-    Layers(LayersStage),
+    Layers(Box<LayersStage>),
 }
 
 /// Analyses every layer of the pretrained model among the inputs, or of a network with random weights.

@@ -60,9 +60,12 @@ impl Layers {
 
     /// Correlates the scores of layers with the word error rates of the same models.
     pub fn correlate(&mut self, judgements: &[Judgement]) {
-        let mut pairs: BTreeMap<(&str, u32, &str), Vec<(f64, f64)>> = BTreeMap::new();
+        /// Metric, layer and split.
+        type Of<'a> = (&'a str, u32, &'a str);
+        let mut pairs: BTreeMap<Of, Vec<(f64, f64)>> = BTreeMap::new();
         for Analysed { point, findings, .. } in &self.points {
-            let Some(judgement) = judgements.iter().find(|judgement| judgement.point == Some(*point)) else { continue };
+            let of_point = |judgement: &&Judgement| judgement.point == Some(*point) && judgement.compares();
+            let Some(judgement) = judgements.iter().find(of_point) else { continue };
             for recognition in &judgement.recognition {
                 let Some(wer) = find(&recognition.scores, "wer") else { continue };
                 for curve in &findings.curves {

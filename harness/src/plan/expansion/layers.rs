@@ -39,6 +39,6 @@ impl Expansion<'_> {
         let seen = layers.splits.iter().filter(|split| control.is_none() && corpus.pretrain.contains(split));
         let seen = seen.cloned().collect();
         let stage = LayersStage { analyses, layers: layers.clone(), seen, control };
-        self.add(told, Stage::Probe(ProbeStage::Layers(stage)), inputs);
+        self.add(told, Stage::Probe(ProbeStage::Layers(Box::new(stage))), inputs);
     }
 }

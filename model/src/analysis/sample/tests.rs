@@ -4,7 +4,10 @@ use super::*;
 
 const GRID: Grid = Grid { stride: 320, window: 400, width: 2 };
 
-fn tier(rows: &[(&str, &[(u64, u64, &str)])]) -> Tier {
+/// An utterance, and from which sample to which each label is said.
+type Row<'a> = (&'a str, &'a [(u64, u64, &'a str)]);
+
+fn tier(rows: &[Row]) -> Tier {
     let interval =
         |(start, end, label): &(u64, u64, &str)| Interval { start: *start, end: *end, label: (*label).into() };
     rows.iter().map(|(utterance, intervals)| ((*utterance).into(), intervals.iter().map(interval).collect())).collect()

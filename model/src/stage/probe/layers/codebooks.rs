@@ -18,6 +18,9 @@ use crate::phone::INVENTORY;
 use crate::quality::{self, Quality, Setting, Spread};
 use crate::stage::Work;
 
+/// A number of what was measured, with what shuffled labels give where there is one.
+type Number<T> = fn(&T) -> (f64, Option<Spread>);
+
 /// PNMI, with its bias taken away too, phone purity and cluster purity for each size of codebook.
 pub fn of_frames(evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
     let Evidence { settings, gathered, .. } = evidence;
@@ -39,7 +42,7 @@ pub fn of_frames(evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>,
             .iter()
             .map(|of_sampling| of_sampling.pairs.iter().map(|of_layer| quality(&of_layer[size])).collect())
             .collect();
-        let metrics: [(&str, &str, fn(&Quality) -> (f64, Option<Spread>)); 4] = [
+        let metrics: [(&str, &str, Number<Quality>); 4] = [
             ("pnmi", "", |found| (found.scores.pnmi, Some(found.null.pnmi))),
             ("pnmi", "-corrected", |found| (found.pnmi_corrected, None)),
             ("phone-purity", "", |found| (found.scores.phone_purity, Some(found.null.phone_purity))),
@@ -85,7 +88,7 @@ pub fn of_segments(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer)
             let measure = |vectors| parts.measure(vectors, clusters, settings, sampling.seed, scorer.work);
             found.push(layers.iter().map(measure).collect::<Result<_, _>>()?);
         }
-        let metrics: [(&str, fn(&Information) -> (f64, Option<Spread>)); 2] =
+        let metrics: [(&str, Number<Information>); 2] =
             [("", |found| (found.pnmi, Some(found.null.pnmi))), ("-corrected", |found| (found.pnmi_corrected, None))];
         for (ending, number) in metrics {
             let metric = format!("{}-{clusters}{ending}", analysis.word());

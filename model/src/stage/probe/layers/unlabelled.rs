@@ -66,11 +66,13 @@ pub fn cka(evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, StageError
 pub fn attention(evidence: &Evidence, scorer: &mut Scorer) -> Result<Vec<Curve>, StageError> {
     let Evidence { looks, strides, .. } = evidence;
     let layers: Vec<(usize, Option<usize>)> = (1..=looks.len()).map(|layer| (layer, None)).collect();
-    let metrics: [(&str, fn(Attention, f64) -> f64); 2] = [
+    /// Of an utterance's attention, at so many milliseconds a frame.
+    type Number = fn(Attention, f64) -> f64;
+    let metrics: [(&str, Number); 2] = [
         ("attention-distance", |attention, milliseconds| attention.distance * milliseconds),
         ("attention-diagonality", |attention, _| attention.diagonality),
     ];
-    let curve = |(metric, number): (&str, fn(Attention, f64) -> f64)| {
+    let curve = |(metric, number): (&str, Number)| {
         scorer.curve_of(Analysis::Attention, metric, &layers, 1, &|(layer, _), _| {
             let (looks, milliseconds) = (&looks[layer - 1], strides[layer] as f64 * 1e3 / f64::from(SAMPLE_RATE));
             let numbers =
