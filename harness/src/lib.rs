@@ -7,6 +7,7 @@
 //! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
+//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
@@ -16,6 +17,7 @@
 
 pub mod audio;
 pub mod cmd;
+pub mod cohort;
 pub mod data;
 pub mod digest;
 pub mod doctor;
@@ -25,6 +27,7 @@ pub mod exit;
 pub mod explain;
 pub mod interrupt;
 pub mod lease;
+pub mod measures;
 pub mod named;
 pub mod outlook;
 pub mod plan;
