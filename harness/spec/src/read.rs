@@ -10,7 +10,7 @@ use crate::experiment::{self, Experiment, Variant, Written};
 use crate::matrix::{self, Overlay};
 use crate::node::{Content, Node, Path, Segment};
 use crate::problem::{File, Location, Problem, SpecErrors};
-use crate::schema::{Place, quoted};
+use crate::schema::{Place, nearest, quoted};
 use crate::source::{self, MOST_PROBLEMS};
 
 /// Most files between an experiment and the farthest that it extends.
@@ -104,9 +104,9 @@ fn variants(
     if !problems.is_empty() {
         return None;
     }
-    let Written { name, question, notes, seeds, .. } = whole?;
-    problems.extend(check::variants(&variants, tree));
-    Some(Experiment { name, question, notes, seeds, variants: experiment::distinct(variants) })
+    let Written { name, question, notes, claims, seeds, .. } = whole?;
+    problems.extend(check::variants(&variants, &claims, tree));
+    Some(Experiment { name, question, notes, claims, seeds, variants: experiment::distinct(variants) })
 }
 
 struct Files<'a> {
@@ -334,7 +334,8 @@ fn explain(tree: &Node, root: &Place, path: &Path, message: &str, problems: &mut
     {
         problems.push(wrong_type(tree.locate(path), path, place, node));
     } else {
-        problems.push(Problem::new(tree.locate(path), message.to_owned()));
+        let placed = check::misread(tree, path);
+        problems.push(placed.unwrap_or_else(|| Problem::new(tree.locate(path), message.to_owned())));
     }
 }
 
@@ -361,10 +362,9 @@ fn unknown(at: Location, word: &str, path: &Path, place: &Place) -> Problem {
     let inside = if path.0.is_empty() { "an experiment".to_owned() } else { format!("`{path}`") };
     let shown = word.chars().take(60).collect::<String>();
     let problem = Problem::new(at, format!("`{}` isn't a word of {inside}", shown.escape_debug()));
-    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(name, &shown), *name)).min();
-    match nearest {
-        Some((distance, name)) if distance <= 1 + name.len() / 3 => problem.help(format!("did you mean `{name}`?")),
-        Some(_) => problem.help(format!("known here: {}", quoted(known))),
-        None => problem,
+    match nearest(&shown, known.iter().copied()) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if known.is_empty() => problem,
+        None => problem.help(format!("known here: {}", quoted(known))),
     }
 }
