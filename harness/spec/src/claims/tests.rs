@@ -35,7 +35,7 @@ fn statements_are_written_back_in_one_way() {
     }
     let chain = "wer(a) < wer(b) and wer(b) < wer(c)";
     assert_eq!(back("wer(a) < wer(b) < wer(c)"), chain);
-    assert_eq!(back(" ( wer(c)>wer(b)) > wer(a)").len(), chain.len());
+    assert_eq!(back(" (wer(c))>wer(b)\n> wer(a)"), "wer(b) < wer(c) and wer(a) < wer(b)");
     assert_eq!(back("wer( a )of x   <\n((wer(a)of y)-.5e-2)"), "wer(a) of x < wer(a) of y - 0.005");
 }
 
@@ -64,7 +64,7 @@ fn what_is_wrong_is_blamed_where_it_stands() {
         "steps of a + wer(test) of a < 3",
         "steps * steps < 3",
         "1 / steps < 3",
-        "wer(test) of a / wer(test) of b < 0.9 < wer(test)",
+        "wer(test) of a / wer(test) of b < wer(test) of a",
         "wer(test) of a < wer(test) of b > wer(test) of c",
         "wer(a) ~ wer(b)",
         "wer(a) ~ wer(b) within 0",
