@@ -20,7 +20,7 @@ mod network;
 mod probing;
 mod targets;
 
-pub(crate) use claims::misread;
+pub(crate) use claims::{misread, unknown_stages};
 
 /// Fewest samples of a crop that starts at any sample: 0.2 s, within which labels of 40 ms have at least one.
 const SHORTEST_UNSNAPPED: u64 = 3_200;

@@ -1,5 +1,6 @@
 //! Reading an experiment: files to one tree, the tree to [`Experiment`], and every problem on the way by file, line and column.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_path_to_error::Segment as Step;
@@ -40,6 +41,11 @@ impl Resolved {
     /// Where a value was written, for messages about it; for a default, the nearest word above it that was written.
     pub fn locate(&self, path: &Path) -> Location {
         self.tree.locate(path)
+    }
+
+    /// Addresses in claims whose stage no run of the variant has, as problems of the file; `stages` gives the names of a variant's stages.
+    pub fn unknown_stages(&self, stages: &dyn Fn(&Variant) -> BTreeSet<String>) -> Vec<Problem> {
+        check::unknown_stages(&self.experiment, &self.tree, stages)
     }
 }
 

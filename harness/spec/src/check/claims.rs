@@ -1,11 +1,11 @@
 //! Rules about claims: what they name must be there, and must be fit to be claimed about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::claims::{Claim, Errors, MOST_CLAIMS, Mention, Quantity, Summary, Syntax, What, parse};
+use crate::claims::{Claim, Comparison, Errors, MOST_CLAIMS, Mention, Parsed, Quantity, Summary, Syntax, What, parse};
 use crate::evaluation::{Point, Rate};
-use crate::experiment::{Setting, Variant};
+use crate::experiment::{Experiment, Setting, Variant};
 use crate::finetuning::Top;
 use crate::node::{Content, Node, Path, Segment};
 use crate::problem::{Location, Problem};
@@ -31,13 +31,73 @@ pub(super) fn claims(claims: &BTreeMap<Name, Claim>, variants: &[Variant], tree:
     for name in claims.keys() {
         let path = Path([WORD, name.as_str(), "holds"].map(|word| Segment::Key(word.into())).into());
         let Some((node, text)) = written(tree, &path) else { continue };
+        let Ok(Parsed { statement, mentions }) = parse(text) else { continue };
+        let place = |at: &Range<usize>| within(&node.at, text, at);
+        let before = problems.len();
+        for Mention { at, quantity } in &mentions {
+            if let Some((message, help)) = refusal(quantity, variants) {
+                problems.push(Problem::new(place(at), message).help(help));
+            }
+        }
+        for comparison in statement.0.iter().filter(|_| problems.len() == before) {
+            let Some((odd, message)) = unlike(comparison, variants) else { continue };
+            let at = mentions.iter().find(|mention| mention.quantity == *odd).map_or(&(0..0), |mention| &mention.at);
+            problems.push(Problem::new(place(at), message).help("compare units of as many clusters"));
+        }
+    }
+    problems
+}
+
+/// Addresses in claims whose stage no run of the variant has; `stages` gives the names of a variant's stages.
+pub(crate) fn unknown_stages(
+    experiment: &Experiment,
+    tree: &Node,
+    stages: &dyn Fn(&Variant) -> BTreeSet<String>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for name in experiment.claims.keys() {
+        let path = Path([WORD, name.as_str(), "holds"].map(|word| Segment::Key(word.into())).into());
+        let Some((node, text)) = written(tree, &path) else { continue };
         for Mention { at, quantity } in parse(text).map_or(Vec::new(), |parsed| parsed.mentions) {
-            if let Some((message, help)) = refusal(&quantity, variants) {
+            let What::Metric { stage, .. } = &quantity.what else { continue };
+            let Some(variant) = experiment.variant(quantity.of.as_deref()) else { continue };
+            let known = stages(variant);
+            if !known.contains(stage) {
+                let message = format!("no run has a stage `{}`", stage.escape_debug());
+                let help = match nearest(stage, known.iter().map(String::as_str)) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => "`reprise plan` names the stages".into(),
+                };
                 problems.push(Problem::new(within(&node.at, text, &at), message).help(help));
             }
         }
     }
     problems
+}
+
+/// A quantity whose units are of another number of clusters than those it is compared with: what units share with phones grows with it.
+fn unlike<'a>(comparison: &'a Comparison, variants: &[Variant]) -> Option<(&'a Quantity, String)> {
+    let quantities = comparison.sides().into_iter().flat_map(|side| side.quantities(true));
+    let mut counted = quantities.filter_map(|quantity| Some((quantity, clusters(quantity, variants)?)));
+    let (_, first) = counted.next()?;
+    let (odd, other) = counted.find(|(_, other)| *other != first)?;
+    Some((odd, format!("units of {first} and of {other} clusters don't compare")))
+}
+
+/// Clusters of the units that a quantity is about.
+fn clusters(quantity: &Quantity, variants: &[Variant]) -> Option<u32> {
+    match &quantity.what {
+        What::Units { iteration, .. } => {
+            let variant = variants.iter().find(|variant| quantity.of.as_ref().is_none_or(|name| variant.is_called(name)))?;
+            let iteration = variant.setting.iterations.get(*iteration as usize - 1)?;
+            iteration.targets.sets().first().map(|set| set.clusters().get())
+        }
+        What::Metric { stage, .. } if stage.starts_with("unit quality of ") => {
+            let count = |part: &str| part.split_once(" clusters")?.0.parse().ok();
+            stage.split(", ").find_map(count)
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong with the text of a statement, at its place, where `path` is that of one.

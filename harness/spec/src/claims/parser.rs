@@ -500,7 +500,8 @@ fn alike(left: &Typed, right: &Typed, done: &str) -> Read<Option<Dimension>> {
 /// A comparison that numbers of runs decide.
 fn compared(left: Typed, right: Typed, make: impl FnOnce(Term, Term) -> Comparison) -> Read<Comparison> {
     let at = left.at.start..right.at.end;
-    if left.dimension.is_none() && right.dimension.is_none() {
+    let known = |quantity: &&Quantity| quantity.what == What::Total(Axis::Steps);
+    if [&left.term, &right.term].into_iter().flat_map(|term| term.quantities(false)).all(|quantity| known(&quantity)) {
         return Err(Syntax::new(at, "nothing that runs measure is compared here"));
     }
     if left.term == right.term {

@@ -59,6 +59,7 @@ fn what_is_wrong_is_blamed_where_it_stands() {
         "wer(test) at 0 < 0.1",
         "wer(test) of < 0.1",
         "0.1 < 0.2",
+        "steps of a < steps of b",
         "wer(test) < wer(test)",
         "wer(test) of a < pnmi(2) of a",
         "steps of a + wer(test) of a < 3",
