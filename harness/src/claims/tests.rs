@@ -17,7 +17,7 @@ fn experiment(layers: u32, seeds: &str, claims: &[&str]) -> Experiment {
     let text = format!(
         "version: 1\nname: toy\nquestion: Which?\nseeds: {seeds}\n\
          corpus: {{ name: toy, pretrain: [train], finetune: [train], validate: [dev], test: [test] }}\n\
-         model: {{ encoder: {{ layers: {layers}, width: 64, heads: 4 }} }}\n\
+         model: {{ encoder: {{ layers: {layers} }} }}\n\
          evaluation: {{ every: 100, cool-down: 5 }}\n\
          probing: {{ unit-quality: {{ splits: [aligned] }}, analyses: [cca-word, cka], layers: {{ splits: [aligned] }} }}\n\
          claims:\n{claims}\
