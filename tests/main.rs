@@ -5,6 +5,7 @@
 
 mod place;
 
+mod claims;
 mod decoding;
 mod disk;
 mod doctor;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
+pub mod claim;
 pub mod data;
 pub mod doctor;
 pub mod explain;
@@ -74,6 +75,7 @@ pub enum Verb {
     Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
+    Claim(claim::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -96,6 +98,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Claim(args) => claim::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

@@ -7,15 +7,18 @@
 //! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
-//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
+//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment; [`claims`] decides by them
+//!   what it claims.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
+//! - [`inert`] shows text that comes from data so that it can do nothing.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
 //! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
 //! folder with a manifest is whole, and one without is not an output.
 
 pub mod audio;
+pub mod claims;
 pub mod cmd;
 pub mod cohort;
 pub mod data;
@@ -25,6 +28,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod inert;
 pub mod interrupt;
 pub mod lease;
 pub mod measures;

@@ -6,6 +6,7 @@
 pub mod arithmetic;
 pub mod canon;
 pub mod check;
+pub mod claims;
 pub mod contract;
 pub mod corpus;
 pub mod decoding;
@@ -23,6 +24,7 @@ pub mod network;
 pub mod node;
 pub mod probing;
 pub mod problem;
+pub mod random;
 pub mod read;
 pub mod recognition;
 pub mod schema;
