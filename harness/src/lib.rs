@@ -8,6 +8,7 @@
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
+//! - [`published`] has the values that papers printed, to be shown beside ours.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
@@ -33,6 +34,7 @@ pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
+pub mod published;
 pub mod rerun;
 pub mod results;
 pub mod significance;
