@@ -89,15 +89,6 @@ impl Metric {
             Self::Loss => "loss",
         }
     }
-
-    /// The largest value that makes sense.
-    fn most(self) -> f64 {
-        match self {
-            Self::Wer | Self::LabelSegment => 100.0,
-            Self::Pnmi | Self::PhonePurity | Self::ClusterPurity | Self::MaskedAccuracy | Self::UnmaskedAccuracy => 1.0,
-            Self::MaskedLoss | Self::Loss => 20.0,
-        }
-    }
 }
 
 /// What decoding knew of the language.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reprise_spec::experiment::Setting;
-use reprise_spec::network::{Dropout, Network};
+use reprise_spec::network::{Dropout, FrontEnd, Network};
 use reprise_spec::strategy::{self, Carry, Horizon};
 use reprise_spec::training::Pretraining;
 use serde::Serialize;
@@ -59,6 +59,9 @@ impl fmt::Display for Beside {
     }
 }
 
+/// What the files say where a source doesn't name its split.
+const UNSTATED: &str = "unstated";
+
 /// The published values of the architecture and the metrics of a setting, those that compare first, then by how little they differ from it.
 ///
 /// Of a published size those of the same size and amount of transcribed speech; of another size those of BASE. `executed` says whether a run of
@@ -69,7 +72,7 @@ pub fn beside(setting: &Setting, executed: bool) -> Vec<Beside> {
     let labelled = Labelled::of(&setting.corpus.finetune);
     let mut found: Vec<Beside> = entries()
         .iter()
-        .filter(|entry| measures(setting, entry.metric))
+        .filter(|entry| measures(setting, entry.metric) && !is_supervised(entry))
         .filter(|entry| labelled.is_none() || entry.labelled.is_none() || entry.labelled == labelled)
         .filter_map(|entry| {
             let because = match entry.recipe.as_deref().and_then(recipe) {
@@ -90,6 +93,12 @@ pub fn beside(setting: &Setting, executed: bool) -> Vec<Beside> {
         .collect();
     found.sort_by_key(|beside| (beside.verdict, beside.because.len()));
     found
+}
+
+/// Whether a value is of a supervised teacher, which the language has no words for.
+fn is_supervised(entry: &Entry) -> bool {
+    entry.iterations.iter().any(|iteration| iteration.targets == Predicted::Supervised)
+        || entry.units.is_some_and(|units| units.of == UnitsOf::Supervised)
 }
 
 /// Whether runs of a setting measure this.
@@ -155,6 +164,9 @@ fn of_recipe(setting: &Setting, entry: &Entry, recipe: &Recipe) -> Vec<String> {
 fn of_model(setting: &Setting, recipe: &Recipe) -> Vec<String> {
     let mut because = Vec::new();
     let encoder = &setting.model.encoder;
+    if recipe.family == Family::Hubert && !matches!(setting.model.front_end, FrontEnd::Wave(_)) {
+        because.push("the front-end takes log-mel frames, not waves".into());
+    }
     if Size::of(encoder) != Some(recipe.size) {
         let [layers, width] = [encoder.layers.get(), encoder.width.get()];
         because.push(format!("the model has {layers} layers of width {width}, not {}", recipe.size));
@@ -184,10 +196,16 @@ fn of_pretraining(setting: &Setting, entry: &Entry, recipe: &Recipe) -> Vec<Stri
     let said =
         |iterations: &[Iteration]| iterations.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
     let ours: Vec<Iteration> = setting.iterations.iter().map(Iteration::of).collect();
-    if ours != entry.iterations {
-        because.push(format!("pretraining is {}, not {}", said(&ours), said(&entry.iterations)));
+    if entry.iterations.is_empty() {
+        because.push(format!("pretraining is {}; of the published one nothing is known", said(&ours)));
     } else if !entry.iterations.iter().all(Iteration::is_whole) {
-        because.push(format!("of its pretraining only {} is known", said(&entry.iterations)));
+        because.push(format!(
+            "pretraining is {}; of the published one only {} is known",
+            said(&ours),
+            said(&entry.iterations)
+        ));
+    } else if ours != entry.iterations {
+        because.push(format!("pretraining is {}, not {}", said(&ours), said(&entry.iterations)));
     }
     let fresh = |iteration: &strategy::Iteration| {
         iteration.carry == Carry::default() && iteration.schedule.horizon == Horizon::Iteration
@@ -237,7 +255,9 @@ fn of_recognition(setting: &Setting, entry: &Entry, recipe: &Recipe) -> Vec<Stri
             }
         }
     }
-    if !corpus.test.iter().any(|split| split.as_str() == entry.split) {
+    if entry.split == UNSTATED {
+        because.push("the split that it was tested on isn't known".into());
+    } else if !corpus.test.iter().any(|split| split.as_str() == entry.split) {
         because.push(format!("{} is not tested on", entry.split));
     }
     let with_model = setting.decoding.language_model.is_some() || setting.decoding.lexicon.is_some();
@@ -263,7 +283,9 @@ fn of_units(setting: &Setting, entry: &Entry) -> Vec<String> {
     }
     let splits: Vec<&str> = entry.split.split('+').collect();
     let quality = setting.probing.unit_quality.as_ref();
-    if !quality.is_some_and(|quality| same_set(&quality.splits, &splits)) {
+    if entry.split == UNSTATED {
+        because.push("the split that it was measured on isn't known".into());
+    } else if !quality.is_some_and(|quality| same_set(&quality.splits, &splits)) {
         because.push(format!("units aren't measured on {}", splits.join(" and ")));
     }
     if address(setting, entry).is_none() {

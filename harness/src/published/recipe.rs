@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use reprise_spec::experiment::Setting;
-use reprise_spec::network::{Encoder, FrontEnd};
+use reprise_spec::network::{Encoder, FrontEnd, Subsampling};
 use reprise_spec::strategy::{self, Targets, UnitTargets};
 use reprise_spec::training::PredictAt;
 use reprise_spec::values::SplitName;
@@ -127,7 +127,9 @@ impl Family {
             match (&setting.model.front_end, &setting.model.hierarchy, &setting.pretraining.predict_at, &last.targets) {
                 (_, _, _, Targets::Quantiser(_)) => Self::Wav2vec2,
                 (FrontEnd::Units(_), ..) => Self::DiscreteBert,
-                (FrontEnd::LogMel(_), ..) => Self::FastHubert,
+                (FrontEnd::LogMel(mel), ..) if matches!(mel.subsampling, Subsampling::Convolution(_)) => {
+                    Self::FastHubert
+                }
                 (_, Some(_), ..) => Self::MrHubert,
                 (_, _, PredictAt::Layers(_), _) => Self::IlsHubert,
                 _ => Self::Hubert,
@@ -243,7 +245,7 @@ impl fmt::Display for Iteration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.steps {
             Some(steps) => write!(f, "{steps} steps on ")?,
-            None => f.write_str("unknown steps on ")?,
+            None => f.write_str("steps on ")?,
         }
         if let Some(clusters) = self.clusters {
             write!(f, "{clusters} clusters of ")?;
@@ -252,15 +254,12 @@ impl fmt::Display for Iteration {
             Predicted::Mfcc => "MFCC",
             Predicted::MfccSubspace => "a subspace of MFCC",
             Predicted::LogMel => "log-mel",
+            Predicted::Layer if self.height.is_none() => "a layer",
             Predicted::Layer => "layer",
             Predicted::Ensemble => "an ensemble",
             Predicted::Quantiser => "a quantiser",
             Predicted::Supervised => "a supervised teacher",
         })?;
-        match (self.targets, self.height) {
-            (Predicted::Layer, Some(height)) => write!(f, " {height}"),
-            (Predicted::Layer, None) => f.write_str(" (which, is unknown)"),
-            _ => Ok(()),
-        }
+        self.height.map_or(Ok(()), |height| write!(f, " {height}"))
     }
 }
