@@ -6,11 +6,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
+pub mod check;
 pub mod data;
 pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod extract;
+pub mod golden;
 pub mod import;
 pub mod list;
 pub mod lm;
@@ -74,6 +76,8 @@ pub enum Verb {
     Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
+    Check(check::Args),
+    Golden(golden::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -96,6 +100,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Check(args) => check::run(args, &places),
+        Verb::Golden(args) => golden::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

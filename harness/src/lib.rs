@@ -8,6 +8,7 @@
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
+//! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
@@ -26,6 +27,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod golden;
 pub mod inert;
 pub mod interrupt;
 pub mod lease;

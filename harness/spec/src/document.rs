@@ -41,7 +41,7 @@ pub fn read<T: DeserializeOwned>(name: &str, bytes: Vec<u8>, kind: Kind) -> Resu
         // What was pruned below makes this place unreadable, and has been told.
         if !tree.find(&path).is_some_and(Node::prunes_below) {
             let told = if path.0.is_empty() { message } else { format!("`{path}`: {message}") };
-            problems.push(Problem::new(tree.locate(&path), shown(&told)));
+            problems.push(Problem::new(tree.locate(&path), told));
         }
         match tree.find_mut(&path) {
             Some(node) if !path.0.is_empty() && !node.pruned => node.pruned = true,
@@ -49,12 +49,6 @@ pub fn read<T: DeserializeOwned>(name: &str, bytes: Vec<u8>, kind: Kind) -> Resu
         }
     }
     Err(refused(problems))
-}
-
-/// A message with characters that a terminal would act on spelt out.
-fn shown(message: &str) -> String {
-    let spelt = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    message.chars().map(spelt).collect()
 }
 
 #[cfg(test)]
