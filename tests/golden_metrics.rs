@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use reprise::golden::Files;
 use reprise::plan::{Contents, Plan, RunOf, needed};
 use reprise::provenance::Provenance;
 use reprise::store::{Manifest, ManifestInput, RunId, RunRecord, StageRecord, StageState, Status};
@@ -13,7 +14,7 @@ use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{ContentDigest, OutputDigest, sha256};
 use reprise_spec::stage::Stage;
 
-use crate::place::{Place, Said, TINY, said};
+use crate::place::{Place, Said, TINY, checkout, said};
 
 const GOLDEN: &str = "golden/tiny.yaml";
 
@@ -231,6 +232,12 @@ fn planted_faults_are_found_each_with_its_own_message() {
     found("a wrong value", no(check(&place)));
     reset(&place);
 
+    edit(&place, GOLDEN, "value: 0.301\n", "value: .nan\n");
+    let said = check(&place);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:#?}");
+    assert!(said.err.contains("`.nan` isn't allowed: numbers must be finite"), "{}", said.err);
+    reset(&place);
+
     edit(&place, &manifest(&place, 2, "decode test"), "\"cer\"", "\"other\"");
     found("a missing metric", no(check(&place)));
     reset(&place);
@@ -310,4 +317,28 @@ fn named_runs_are_checked_in_place_of_the_newest() {
     fine(place.reprise(&["check", "tiny.yaml", "--run", &first]));
     let twice = place.reprise(&["check", "tiny.yaml", "--run", &first, "--run", other.id.as_str()]);
     assert_eq!(twice.code, Some(2), "{twice:#?}");
+}
+
+#[test]
+fn shipped_goldens_are_of_the_stages_that_their_experiment_has() {
+    let place = Place::empty();
+    let at = |path: &str| checkout().join(path).display().to_string();
+    let (file, data) = (at("experiments/quickstart/baseline.yaml"), at("experiments/corpora"));
+    let plan = place.json(&["plan", "--json", &file, "--data", &data]);
+    let planned: Vec<(&str, &str)> = plan["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stage| (stage["node"]["name"].as_str().unwrap(), stage["node"]["key"].as_str().unwrap()))
+        .collect();
+    let name = "quickstart-baseline".to_owned().try_into().unwrap();
+    let golden = Files::of(&checkout().join("golden"), name).existing().unwrap();
+    assert!(golden.entries().count() > 0);
+    for (_, address, entry) in golden.entries() {
+        for value in &entry.values {
+            let stage = (address.stage.as_str(), value.stage.to_string());
+            let same = planned.iter().any(|(name, key)| (*name, *key) == (stage.0, stage.1.as_str()));
+            assert!(same, "{address} was accepted of another stage: run the experiment, then propose and accept");
+        }
+    }
 }

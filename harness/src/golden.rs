@@ -143,7 +143,9 @@ impl TryFrom<u64> for Version {
     fn try_from(value: u64) -> Result<Self, String> {
         match value {
             1 => Ok(Self),
-            other => Err(format!("version {other} of golden files is not known to this program, which reads version 1")),
+            other => {
+                Err(format!("version {other} of golden files is not known to this program, which reads version 1"))
+            }
         }
     }
 }

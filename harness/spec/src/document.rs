@@ -77,7 +77,11 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let errors = read::<Prices>("prices.yaml", text.into(), KIND).unwrap_err();
-        errors.plain().iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message)).collect()
+        errors
+            .plain()
+            .iter()
+            .map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message))
+            .collect()
     }
 
     #[test]

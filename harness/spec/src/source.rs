@@ -32,8 +32,7 @@ pub struct Kind {
 }
 
 /// A file that declares an experiment.
-pub const EXPERIMENT: Kind =
-    Kind { noun: "an experiment", begin: "`reprise new` writes an experiment to start from" };
+pub const EXPERIMENT: Kind = Kind { noun: "an experiment", begin: "`reprise new` writes an experiment to start from" };
 
 /// Decodes the bytes of a file.
 ///
@@ -87,9 +86,7 @@ pub fn parse(file: &Arc<File>, kind: Kind) -> Result<Node, Vec<Problem>> {
                     .help("start with `version: 1`"),
             ]),
         },
-        Ok(None) if reader.problems.is_empty() => {
-            Err(vec![Problem::new(start, "the file is empty").help(kind.begin)])
-        }
+        Ok(None) if reader.problems.is_empty() => Err(vec![Problem::new(start, "the file is empty").help(kind.begin)]),
         Ok(_) => Err(reader.problems),
         Err(Stop) => Err(reader.problems),
     }

@@ -6,7 +6,7 @@ use super::golden::Of;
 use super::{Places, load, print};
 use crate::cohort::Cohort;
 use crate::exit::{Exit, Failure};
-use crate::golden::{self, Checked, Observed, Row};
+use crate::golden::{self, Checked, GoldenError, Observed, Row};
 use crate::inert;
 use crate::store::{Seen, Store};
 
@@ -16,7 +16,7 @@ use crate::store::{Seen, Store};
 /// or all seeds together by a test. What can't be compared doesn't pass: a missing metric, a value that is no number, too few seeds, a stage
 /// with another key. An entry with a bypass fails nothing and is told last. Needs no corpus and executes nothing.
 ///
-/// Exits 1 when a golden isn't met or couldn't be compared.
+/// Exits 1 when a golden isn't met or couldn't be compared, or says something that is no golden.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -31,7 +31,10 @@ pub struct Args {
 
 pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let (experiment, files) = args.of.read()?;
-    let goldens = files.existing()?;
+    let goldens = files.existing().map_err(|error| {
+        let exit = if matches!(error, GoldenError::Invalid(_)) { Exit::No } else { Exit::User };
+        Failure { exit, ..error.into() }
+    })?;
     let store = load::store(places, Some(&args.of.file))?;
     let cohort = match args.run.as_slice() {
         [] => Cohort::of(&experiment, &store)?,

@@ -32,7 +32,9 @@ pub struct Args {
 enum Verb {
     Propose(propose::Args),
     Review(review::Args),
+    /// Accept proposed changes without being asked about each
     Accept(decide::Args),
+    /// Reject proposed changes without being asked about each
     Reject(decide::Args),
     Status(status::Args),
     Bypass(bypass::Args),

@@ -205,7 +205,7 @@ impl<'a> Look<'a> {
             golden,
             observed: None,
             runs: Vec::new(),
-            outcome: Outcome::Undecided { because: "not asked".into() },
+            outcome: Outcome::Undecided { because: "the test could not be made".into() },
             evidence: None,
             notes: Vec::new(),
         }

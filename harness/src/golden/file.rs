@@ -171,7 +171,8 @@ fn golden_at(path: &FilePath) -> Result<Option<Golden>, GoldenError> {
 
 /// The experiments that have goldens in a folder, or changes that wait, sorted. A folder that isn't there has none.
 pub fn experiments_in(folder: &FilePath) -> Vec<Name> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let files =
+        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let name = |file: String| {
         let name = file.strip_suffix(".new").unwrap_or(&file).strip_suffix(".yaml")?;
         Name::try_from(name.to_owned()).ok()

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{SpecHash, StageKey};
 use reprise_spec::values::Name;
-use serde::Serialize;
 
 use super::ALONE;
 use crate::cohort::{Cohort, LeftOut};
@@ -13,8 +12,7 @@ use crate::measures::{self, Measures};
 use crate::store::{RunId, RunRecord, Store};
 
 /// The runs of an experiment as it is now.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     pub experiment: Name,
     pub spec: SpecHash,
@@ -27,8 +25,7 @@ pub struct Observed {
 }
 
 /// The runs of one variant.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ObservedGroup {
     /// As golden files call it.
     pub name: String,
@@ -38,19 +35,16 @@ pub struct ObservedGroup {
 }
 
 /// One finished run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ObservedRun {
     pub id: RunId,
     /// By name.
     pub stages: BTreeMap<String, ObservedStage>,
-    #[serde(skip)]
     pub measures: Measures,
 }
 
 /// One stage of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ObservedStage {
     /// Kind and version.
     pub kind: String,

@@ -180,7 +180,10 @@ impl fmt::Display for Outcome {
                 observed.short()
             ),
             Self::NotStored { stage } => {
-                write!(f, "not checked: the output of `{stage}` is gone from the store, or can't be read; run the experiment again")
+                write!(
+                    f,
+                    "not checked: the output of `{stage}` is gone from the store, or can't be read; run the experiment again"
+                )
             }
             Self::Undecided { because } => write!(f, "undecided: {because}"),
             Self::Bypassed { because, since, by, otherwise } => {

@@ -133,7 +133,7 @@ impl Proposal {
                     continue;
                 }
                 let skip = |because| Skipped { variant: name.to_owned(), address: address.clone(), because };
-                let entry = match entry(group, &address, before, tolerance, today) {
+                let entry = match entry(group, &observed.seeds, &address, before, tolerance, today) {
                     Ok(entry) => entry,
                     Err(because) => {
                         skipped.push(skip(because));
@@ -144,9 +144,8 @@ impl Proposal {
                     let own = |row: &&super::Row| row.variant == name && row.address == address;
                     checked.rows.iter().filter(own).all(|row| row.outcome.passed())
                 });
-                let keeps = |before: &Entry| {
-                    passed && before.seeds().eq(entry.seeds()) && before.tolerance == entry.tolerance
-                };
+                let keeps =
+                    |before: &Entry| passed && before.seeds().eq(entry.seeds()) && before.tolerance == entry.tolerance;
                 if !before.is_some_and(keeps) {
                     proposal.put(name, address, Change::Set(entry));
                 }
@@ -246,11 +245,16 @@ fn kind_of<'a>(group: &'a ObservedGroup, address: &Address) -> &'a str {
 /// The entry that the runs of a group come to, with direction, tolerance and note of the one before it; or why there can be none.
 fn entry(
     group: &ObservedGroup,
+    declared: &[u64],
     address: &Address,
     before: Option<&Entry>,
     tolerance: Option<Tolerance>,
     today: Date,
 ) -> Result<Entry, String> {
+    let without_run = |seed: &u64| declared.contains(seed) && !group.runs.contains_key(seed);
+    if let Some(seed) = before.into_iter().flat_map(Entry::seeds).find(without_run) {
+        return Err(format!("its golden has seed {seed}, of which there is no finished run"));
+    }
     let mut values = Vec::new();
     for (seed, run) in &group.runs {
         let Some(measure) = run.measures.get(address) else {

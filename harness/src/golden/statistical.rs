@@ -116,7 +116,9 @@ impl Tested {
             () if self.beyond => {
                 Outcome::Differs(Difference { by, allowed: *margin, side: Side::of(by, question.direction) })
             }
-            () => Outcome::Undecided { because: format!("{seeds} seeds allow a difference within and beyond {margin}") },
+            () => {
+                Outcome::Undecided { because: format!("{seeds} seeds allow a difference within and beyond {margin}") }
+            }
         };
         (outcome, evidence)
     }

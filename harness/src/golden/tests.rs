@@ -113,12 +113,13 @@ fn the_entry(golden: &mut Golden) -> &mut Entry {
     golden.variants.get_mut(ALONE).unwrap().get_mut(&wer()).unwrap()
 }
 
+/// The first run gives this word error rate.
+fn value(now: f64) -> impl Fn(&mut Golden, &mut Observed) {
+    move |_, observed| drop(first_run(observed).measures.insert(wer(), measure(1, now)))
+}
+
 #[test]
 fn every_fault_has_its_own_message() {
-    let value =
-        |now: f64| move |_: &mut Golden, observed: &mut Observed| {
-            first_run(observed).measures.insert(wer(), measure(1, now));
-        };
     type Plant = Box<dyn Fn(&mut Golden, &mut Observed)>;
     let faults: Vec<(&str, Plant)> = vec![
         ("a value that is worse", Box::new(value(0.31))),
@@ -126,45 +127,69 @@ fn every_fault_has_its_own_message() {
         ("NaN", Box::new(value(f64::NAN))),
         ("no such metric", Box::new(|_, observed| first_run(observed).measures.clear())),
         ("no such stage", Box::new(|_, observed| first_run(observed).stages.clear())),
-        ("the stage under another name", Box::new(|_, observed| {
-            let run = first_run(observed);
-            let stage = run.stages.remove("decode test").unwrap();
-            run.stages.insert("decode test at 700".into(), stage);
-        })),
+        (
+            "the stage under another name",
+            Box::new(|_, observed| {
+                let run = first_run(observed);
+                let stage = run.stages.remove("decode test").unwrap();
+                run.stages.insert("decode test at 700".into(), stage);
+            }),
+        ),
         ("another stage", Box::new(|_, observed| the_stage(observed).key = stage(77))),
-        ("the output is gone", Box::new(|_, observed| {
-            the_stage(observed).made_with = None;
-            first_run(observed).measures.clear();
-        })),
+        (
+            "the output is gone",
+            Box::new(|_, observed| {
+                the_stage(observed).made_with = None;
+                first_run(observed).measures.clear();
+            }),
+        ),
         ("no run", Box::new(|_, observed| observed.groups[0].runs.clear())),
-        ("a seed that isn't declared", Box::new(|_, observed| {
-            observed.groups[0].runs.clear();
-            observed.seeds.clear();
-        })),
+        (
+            "a seed that isn't declared",
+            Box::new(|_, observed| {
+                observed.groups[0].runs.clear();
+                observed.seeds.clear();
+            }),
+        ),
         ("no such variant", Box::new(|_, observed| observed.groups.clear())),
-        ("a changed spec without a run", Box::new(|_, observed| {
-            observed.groups[0].runs.clear();
-            observed.spec = SpecHash([2; 32]);
-        })),
-        ("a changed spec and another stage", Box::new(|_, observed| {
-            the_stage(observed).key = stage(77);
-            observed.spec = SpecHash([2; 32]);
-        })),
+        (
+            "a changed spec without a run",
+            Box::new(|_, observed| {
+                observed.groups[0].runs.clear();
+                observed.spec = SpecHash([2; 32]);
+            }),
+        ),
+        (
+            "a changed spec and another stage",
+            Box::new(|_, observed| {
+                the_stage(observed).key = stage(77);
+                observed.spec = SpecHash([2; 32]);
+            }),
+        ),
         ("a changed spec that leaves the stage", Box::new(|_, observed| observed.spec = SpecHash([2; 32]))),
         ("another machine", Box::new(|golden, _| the_entry(golden).values[0].made_with = "another processor".into())),
-        ("a model in mid-schedule", Box::new(|_, observed| {
-            let measure = first_run(observed).measures.get_mut(&wer()).unwrap();
-            measure.point =
-                Some(Point { cumulative: 7, iteration: 1, step: 7, ends_iteration: false, rate: Rate::Running });
-        })),
-        ("a bypass", Box::new(|golden, observed| {
-            value(0.5)(golden, observed);
-            let because = "the corpus is being repaired".to_owned();
-            the_entry(golden).bypass = Some(Bypass { because, since: date("2026-02-03"), by: Some("A. Person".into()) });
-        })),
+        (
+            "a model in mid-schedule",
+            Box::new(|_, observed| {
+                let measure = first_run(observed).measures.get_mut(&wer()).unwrap();
+                measure.point =
+                    Some(Point { cumulative: 7, iteration: 1, step: 7, ends_iteration: false, rate: Rate::Running });
+            }),
+        ),
+        (
+            "a bypass",
+            Box::new(|golden, observed| {
+                value(0.5)(golden, observed);
+                let because = "the corpus is being repaired".to_owned();
+                the_entry(golden).bypass =
+                    Some(Bypass { because, since: date("2026-02-03"), by: Some("A. Person".into()) });
+            }),
+        ),
         ("no entry", Box::new(|golden, _| golden.variants.clear())),
     ];
-    let all = faults.into_iter().map(|(what, plant)| format!("──── {what} ────\n{}\n", fault(absolute(0.005), &[0.3], plant)));
+    let all = faults
+        .into_iter()
+        .map(|(what, plant)| format!("──── {what} ────\n{}\n", fault(absolute(0.005), &[0.3], plant)));
     insta::assert_snapshot!(all.collect::<String>());
 }
 
@@ -172,19 +197,24 @@ fn every_fault_has_its_own_message() {
 fn several_seeds_are_tested_together_and_too_few_are_told() {
     let golden = [0.30, 0.31, 0.32];
     let tolerance = equivalence(3, 0.02);
-    let with = |values: [f64; 3]| {
-        move |_: &mut Golden, observed: &mut Observed| *observed = super::tests::observed(&values)
-    };
+    let with =
+        |values: [f64; 3]| move |_: &mut Golden, observed: &mut Observed| *observed = super::tests::observed(&values);
     let faults = [
         ("within the margin", fault(tolerance, &golden, with([0.301, 0.309, 0.321]))),
         ("undecided", fault(tolerance, &golden, with([0.33, 0.30, 0.34]))),
         ("beyond the margin", fault(tolerance, &golden, with([0.40, 0.412, 0.421]))),
-        ("one seed too few", fault(tolerance, &golden, |_, observed| {
-            observed.groups[0].runs.remove(&2);
-        })),
-        ("one value too few", fault(tolerance, &golden, |golden, _| {
-            the_entry(golden).values.pop();
-        })),
+        (
+            "one seed too few",
+            fault(tolerance, &golden, |_, observed| {
+                observed.groups[0].runs.remove(&2);
+            }),
+        ),
+        (
+            "one value too few",
+            fault(tolerance, &golden, |golden, _| {
+                the_entry(golden).values.pop();
+            }),
+        ),
         ("no run", fault(tolerance, &golden, |_, observed| observed.groups[0].runs.clear())),
         ("NaN in one", fault(tolerance, &golden, with([0.30, f64::NAN, 0.32]))),
     ];
@@ -248,6 +278,13 @@ fn what_passes_is_not_proposed_and_what_was_accepted_passes() {
     let Some(Change::Set(entry)) = moved.change(ALONE, &wer()) else { panic!("{moved:?}") };
     assert_eq!((entry.tolerance, entry.values[0].value), (absolute(0.05), 0.4));
 
+    // A seed whose run is missing is not forgotten.
+    let mut less = observed(&[0.5, 0.4]);
+    less.groups[0].runs.remove(&2);
+    let (none, skipped) = propose(Some(&golden), &less);
+    assert_eq!(none.changes().count(), 0);
+    assert_eq!(skipped[0].because, "its golden has seed 2, of which there is no finished run");
+
     // A metric that no run gives any more is proposed for removal, and only one that was looked at.
     let mut gone = observed(&[0.3, 0.4]);
     gone.groups[0].runs.values_mut().for_each(|run| run.measures.clear());
@@ -262,7 +299,9 @@ fn what_passes_is_not_proposed_and_what_was_accepted_passes() {
 #[test]
 fn a_pattern_stands_for_addresses() {
     let fits = |pattern: &str, address: &str| Pattern::from(pattern.to_owned()).fits(&address.parse().unwrap());
-    assert!(fits("decode test/wer", "decode test/wer") && fits("*", "decode test/wer") && fits("d*/*er", "decode test/wer"));
+    assert!(
+        fits("decode test/wer", "decode test/wer") && fits("*", "decode test/wer") && fits("d*/*er", "decode test/wer")
+    );
     assert!(fits("layers*/cca-word@*", "layers at 200/cca-word@3") && fits("**/wer", "decode/wer"));
     for pattern in ["", "decode test", "wer", "*/we", "decode*test*test/wer", "d*r*r*"] {
         assert!(!fits(pattern, "decode test/wer"), "{pattern:?}");
@@ -332,7 +371,13 @@ fn a_change_that_was_accepted_stays_when_the_proposal_is_not_cleared() {
 }
 
 fn texts() -> impl Strategy<Value = String> {
-    prop_oneof!["[ -~]{1,20}", "\\PC{1,20}", Just("null".to_owned()), Just("a: b\n- c # d\n".to_owned()), Just("1".to_owned())]
+    prop_oneof![
+        "[ -~]{1,20}",
+        "\\PC{1,20}",
+        Just("null".to_owned()),
+        Just("a: b\n- c # d\n".to_owned()),
+        Just("1".to_owned())
+    ]
 }
 
 fn numbers() -> impl Strategy<Value = f64> {

@@ -55,7 +55,10 @@ fn variant(golden: &Golden, address: &Address, wanted: Option<String>) -> Result
     let having: Vec<String> = having.filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == name)).collect();
     match having.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::user(format!("there is no golden of {address}"), "`reprise check EXPERIMENT` lists those there are")),
+        [] => Err(Failure::user(
+            format!("there is no golden of {address}"),
+            "`reprise check EXPERIMENT` lists those there are",
+        )),
         several => Err(Failure::user(
             format!("several variants have a golden of {address}: {}", several.join(", ")),
             "say which with --variant NAME",

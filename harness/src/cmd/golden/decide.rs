@@ -5,7 +5,7 @@ use crate::golden::proposal::Pattern;
 use crate::golden::{Files, GoldenError, Proposal};
 use crate::measures::Address;
 
-/// Decide on proposed changes without being asked about each
+/// Which proposed changes are decided on.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -25,8 +25,10 @@ enum Answer {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let (_, files) = args.of.read()?;
     let mut proposal = files.pending()?;
-    let waiting: Vec<_> =
-        proposal.changes().map(|(variant, address, change)| (variant.to_owned(), address.clone(), change.clone())).collect();
+    let waiting: Vec<_> = proposal
+        .changes()
+        .map(|(variant, address, change)| (variant.to_owned(), address.clone(), change.clone()))
+        .collect();
     let mut lines = io::stdin().lock().lines();
     let (mut accepted, mut rejected) = (0, 0);
     for (index, (variant, address, change)) in waiting.iter().enumerate() {

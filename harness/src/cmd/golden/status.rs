@@ -58,7 +58,10 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
             }
         }
         if all.is_empty() {
-            print::message(format!("no goldens in {}; `reprise golden propose EXPERIMENT` proposes some", folder.display()));
+            print::message(format!(
+                "no goldens in {}; `reprise golden propose EXPERIMENT` proposes some",
+                folder.display()
+            ));
         }
     }
     for path in &args.experiments {
@@ -66,7 +69,9 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         let store = load::store(places, Some(path))?;
         let observed = Observed::of(&experiment, &Cohort::of(&experiment, &store)?, &store);
         let files = Files::of(&folder(Some(path))?, experiment.name.clone());
-        all.push(Status::of(experiment.name.clone(), &files, |golden| Some(Comparisons::of(&check(golden, &observed))))?);
+        all.push(Status::of(experiment.name.clone(), &files, |golden| {
+            Some(Comparisons::of(&check(golden, &observed)))
+        })?);
     }
     match args.json {
         true => print::json(&all),
