@@ -9,6 +9,7 @@ use crate::audio::AudioListError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
 use crate::explain::ExplainError;
+use crate::golden::GoldenError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
@@ -82,6 +83,15 @@ macro_rules! user_errors {
 }
 
 user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
+
+impl From<GoldenError> for Failure {
+    fn from(error: GoldenError) -> Self {
+        match error {
+            GoldenError::Invalid(errors) => errors.into(),
+            error => Self { exit: Exit::User, report: error.into() },
+        }
+    }
+}
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

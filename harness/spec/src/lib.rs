@@ -10,6 +10,7 @@ pub mod claims;
 pub mod contract;
 pub mod corpus;
 pub mod decoding;
+pub mod document;
 pub mod evaluation;
 pub mod experiment;
 pub mod extraction;
