@@ -20,6 +20,7 @@ pub mod audio;
 pub mod cmd;
 pub mod cohort;
 pub mod data;
+pub mod diff;
 pub mod digest;
 pub mod doctor;
 pub mod estimate;
