@@ -4,8 +4,10 @@
 //! caller's environment.
 
 mod place;
+mod planted;
 
 mod decoding;
+mod diff;
 mod disk;
 mod doctor;
 mod errors;

@@ -8,7 +8,7 @@ use reprise_spec::metrics::Log;
 
 use super::{Comparison, Difference, Fact, Origin, Parting, ScorePair, StageComparison};
 use crate::diff::curves;
-use crate::store::{Manifest, RunRecord, StageRecord, Store, StoredOutput};
+use crate::store::{Manifest, RunRecord, StageRecord, Store};
 
 /// Facts of an environment that say where something lies, not what it is.
 const PLACES: [&str; 1] = ["libtorch-path"];

@@ -160,11 +160,9 @@ fn is_equal(stage: &StagePair) -> bool {
 fn because(why: &Why) -> String {
     match why {
         Why::Same => "nothing: it is the same".into(),
-        Why::Settings(paths) => match paths.as_slice() {
-            [first @ .., _, _] if first.len() > 2 => {
-                format!("{} and {} more settings", paths[..2].join(", "), paths.len() - 2)
-            }
-            paths => paths.join(", "),
+        Why::Settings(paths) => match paths.len() {
+            ..5 => paths.join(", "),
+            all => format!("{} and {} more settings", paths[..3].join(", "), all - 3),
         },
         Why::OtherInputs => "the stages that it reads".into(),
         Why::Inputs => "what the stages that it reads gave".into(),
