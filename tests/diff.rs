@@ -12,7 +12,7 @@ use reprise_spec::recognition::Recognised;
 use reprise_spec::stage::Stage;
 use serde_json::{Value, json};
 
-use crate::place::{Place, Said};
+use crate::place::{Place, Said, TINY};
 use crate::planted::{self, Output, Wanted};
 
 const A: &str = "20260101-000000-aaaaaa";
@@ -156,7 +156,7 @@ fn everything_that_differs_is_told_from_cause_to_effect() {
     let coloured = place.reprise(&["diff", A, B, "--color", "always"]).out;
     assert!(coloured.contains("THE CAT \u{1b}[31mSAD\u{1b}[0m ON"), "{coloured}");
     let few = place.reprise(&["diff", A, B, "--rows", "1"]).out;
-    assert!(few.contains("more rows") && few.contains("1 more utterances"), "{few}");
+    assert!(few.contains("rows left out") && few.contains("1 utterance left out"), "{few}");
 }
 
 #[test]
@@ -289,8 +289,8 @@ matrix: { axes: { mask: { short: { pretraining: { masking: { length: 5 } } }, lo
 #[test]
 fn files_and_their_variants_are_sides() {
     let place = Place::empty();
-    place.write("tiny.yaml", crate::place::TINY);
-    place.write("two.yaml", &(crate::place::TINY.to_owned() + MATRIX));
+    place.write("tiny.yaml", TINY);
+    place.write("two.yaml", &(TINY.to_owned() + MATRIX));
     let said = place.reprise(&["diff", "two.yaml@short", "two.yaml@long"]);
     assert_eq!(said.code, Some(1), "{said:#?}");
     assert_redacted!("two_variants", said.out);
@@ -302,6 +302,10 @@ fn files_and_their_variants_are_sides() {
     assert!(said.out.contains("nothing else was compared, because no run was"), "{}", said.out);
     let said = place.reprise(&["diff", "tiny.yaml@nothing", "tiny.yaml"]);
     assert_eq!(said.code, Some(2), "{said:#?}");
+    let [run, _] = two_runs(&place);
+    let said = place.reprise(&["diff", &run.stages[0].key.to_string(), A]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("which has no runs to compare"), "{}", said.err);
 }
 
 /// What would move a cursor, turn a line around, end a cell, compute, or be markup; and a lot of it.
@@ -364,6 +368,12 @@ fn hostile_text_is_shown_inert_everywhere() {
         let active: Vec<char> = (out + &err).chars().filter(|c| is_active(*c) && *c != '\n').collect();
         assert!(active.is_empty(), "{verb:?} prints {active:?}");
     }
+    place.write("bad.yaml", &TINY.replace("question:", "qu\u{202e}estion\u{200b}:"));
+    let said = place.reprise(&["validate", "bad.yaml"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.err.contains("\\u{202e}") && !said.err.contains(|c| is_active(c) && c != '\n'), "{}", said.err);
+    let coloured = place.reprise(&["validate", "bad.yaml", "--color", "always"]).err;
+    assert!(coloured.contains("\u{1b}[") && !coloured.contains("\\u{1b}"), "{coloured}");
     let terminal = place.reprise(&["diff", A, B, "--color", "always"]).out;
     for sequence in terminal.split('\u{1b}').skip(1) {
         assert!(["[0m", "[1m", "[31m", "[32m"].iter().any(|colour| sequence.starts_with(colour)), "{sequence:?}");

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use reprise_spec::identity::VariantHash;
 use serde::Serialize;
 
 use crate::explain::{self, ExplainError, Field};
@@ -86,6 +87,8 @@ pub struct Head {
     pub is: String,
     /// The experiment, variant and seed of a run; empty otherwise.
     pub title: String,
+    /// The hash of what one run executes; absent for an experiment of several variants.
+    pub variant: Option<VariantHash>,
     /// What couldn't be compared, and why.
     pub notes: Vec<String>,
 }
@@ -272,8 +275,11 @@ impl Diff {
             ),
             () => {
                 let numbers = self.metrics.len();
-                let because =
-                    format!("outputs of {differing} stages differ, and {numbers} numbers are within tolerance");
+                let because = format!(
+                    "{} an output that differs, and {} within tolerance",
+                    if differing == 1 { "1 stage has".into() } else { format!("{differing} stages have") },
+                    if numbers == 1 { "its 1 number is".into() } else { format!("all {numbers} numbers are") },
+                );
                 (Answer::WithinTolerance, because)
             }
         }

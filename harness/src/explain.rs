@@ -35,6 +35,11 @@ pub enum ExplainError {
         "runs of two settings are compared seed by seed: run both with a seed in common, or name two runs"
     ))]
     NoCommonSeed { a: String, b: String, seeds_a: String, seeds_b: String },
+    #[error("{stage} is a stage, which has no runs to compare")]
+    #[diagnostic(help(
+        "`reprise explain` says what makes two stages differ; name runs, variants or experiment files here"
+    ))]
+    IsAStage { stage: String },
     #[error("{what} can't be explained: {reason}")]
     #[diagnostic(help("what it was made from is no longer stored whole; run the experiment again"))]
     Unknown { what: String, reason: String },

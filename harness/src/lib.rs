@@ -10,6 +10,7 @@
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
+//! - [`diff`] says in what two runs or settings differ, from the settings to the words that were recognised.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!

@@ -64,13 +64,18 @@ fn on_terminal(block: &Block, colour: bool) -> String {
         }
         Block::Lines(lines) => {
             let line = |Piece { of, text }: &Piece| match of {
-                None => format!("    {}", inert::lines(text)),
-                Some(Which::A) => styled(&format!("A   {}", inert::lines(text)), RED, colour),
-                Some(Which::B) => styled(&format!("B   {}", inert::lines(text)), GREEN, colour),
+                None => format!("    {}", of_file(text)),
+                Some(Which::A) => styled(&format!("A   {}", of_file(text)), RED, colour),
+                Some(Which::B) => styled(&format!("B   {}", of_file(text)), GREEN, colour),
             };
             lines.iter().map(line).collect::<Vec<_>>().join("\n")
         }
     }
+}
+
+/// A line of a file, indented as it is.
+fn of_file(line: &str) -> String {
+    inert::terminal(&line.replace('\t', "    ")).into_owned()
 }
 
 const RED: &str = "31";
@@ -130,7 +135,7 @@ fn in_markdown(block: &Block) -> String {
                 Some(Which::A) => "A",
                 Some(Which::B) => "B",
             };
-            let line = |piece: &Piece| format!("    {} {}", mark(&piece.of), inert::terminal(&piece.text));
+            let line = |piece: &Piece| format!("    {} {}", mark(&piece.of), of_file(&piece.text));
             lines.iter().map(line).collect::<Vec<_>>().join("\n")
         }
     }

@@ -107,3 +107,48 @@ impl Iterator for Steps<'_> {
         Some((step, Sides::new(a, b)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reprise_spec::metrics::Encoder;
+
+    use super::*;
+
+    fn log(points: &[(u64, f64)]) -> Log {
+        let mut encoder = Encoder::default();
+        Log::decode(&points.iter().flat_map(|(step, value)| encoder.point("loss", *step, *value)).collect::<Vec<u8>>())
+    }
+
+    #[test]
+    fn curves_part_where_a_bit_differs_or_a_step_is_missing() {
+        let a = log(&[(1, 3.0), (2, 2.0), (3, 1.0), (4, f64::NAN)]);
+        assert!(of(&a, &a).is_empty(), "a NaN is itself");
+        let found = of(&a, &log(&[(1, 3.0), (2, 2.5), (3, 0.0), (4, f64::NAN)])).remove(0);
+        assert_eq!((found.parts_at, found.there), (2, Sides::new(Some(Number(2.0)), Some(Number(2.5)))));
+        assert_eq!(found.widest, Some(Gap { step: 3, difference: Number(-1.0) }));
+        let found = of(&a, &log(&[(1, 3.0), (3, 1.0)])).remove(0);
+        assert_eq!((found.parts_at, found.there), (2, Sides::new(Some(Number(2.0)), None)));
+        assert_eq!((found.widest, found.last.b), (None, Some(Number(1.0))));
+    }
+
+    proptest! {
+        #[test]
+        fn sides_can_be_changed(
+            a in prop::collection::vec((0u64..20, -4i8..4), 0..20), b in prop::collection::vec((0u64..20, -4i8..4), 0..20),
+        ) {
+            let [a, b] = [a, b].map(|points| log(&points.into_iter().map(|(step, value)| (step, f64::from(value))).collect::<Vec<_>>()));
+            prop_assert!(of(&a, &a).is_empty());
+            let changed: Vec<Parted> = of(&b, &a)
+                .into_iter()
+                .map(|found| Parted {
+                    there: Sides::new(found.there.b, found.there.a),
+                    last: Sides::new(found.last.b, found.last.a),
+                    widest: found.widest.map(|gap| Gap { difference: Number(-gap.difference.0), ..gap }),
+                    ..found
+                })
+                .collect();
+            prop_assert_eq!(of(&a, &b), changed);
+        }
+    }
+}

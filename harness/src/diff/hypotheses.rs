@@ -140,3 +140,63 @@ fn places(row: &Recognised) -> Option<Vec<Vec<&str>>> {
     let fits = words.next().is_none() && places.len() == 2 * row.reference.split_whitespace().count() + 1;
     fits.then_some(places)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(id: usize, reference: &str, hypothesis: &str, alignment: &str) -> Recognised {
+        let [id, speaker, reference, hypothesis] = [&format!("u{id}"), "s", reference, hypothesis].map(str::to_owned);
+        Recognised { id, speaker, reference, hypothesis, alignment: alignment.parse().unwrap() }
+    }
+
+    fn told(words: &[Piece]) -> Vec<(bool, &str)> {
+        words.iter().map(|word| (word.of.is_some(), word.text.as_str())).collect()
+    }
+
+    #[test]
+    fn words_are_marked_where_the_other_has_another_one() {
+        let (a, b) = (row(0, "x y z", "x w z", "CSC"), row(0, "x y z", "x y a z", "CCIC"));
+        let found = Decoded::of("decode test", Sides::new(1, 1), &[a], &[b]);
+        let words = &found.changed[0].words;
+        assert_eq!(told(&words.a), [(false, "x"), (true, "w"), (false, "z")]);
+        assert_eq!(told(&words.b), [(false, "x"), (true, "y"), (true, "a"), (false, "z")]);
+        assert_eq!((found.errors, found.better), (Sides::new(1, 1), Sides::new(0, 0)));
+    }
+
+    #[test]
+    fn an_alignment_that_fits_nothing_does_no_harm() {
+        let (a, b) = (row(0, "x y", "x z", "CCCCCC"), row(0, "x y", "x y", "CC"));
+        let found = Decoded::of("decode test", Sides::new(1, 1), &[a], &[b]);
+        assert_eq!(told(&found.changed[0].words.a), [(false, "x"), (true, "z")]);
+        assert!(found.not_paired.is_some());
+    }
+
+    #[test]
+    fn utterances_of_one_side_are_counted() {
+        let rows = |ids: &[usize]| ids.iter().map(|id| row(*id, "x", "x", "C")).collect::<Vec<_>>();
+        let found = Decoded::of("decode test", Sides::new(1, 1), &rows(&[0, 1, 2]), &rows(&[2, 3]));
+        assert_eq!((found.utterances, found.only, found.changed.len()), (1, Sides::new(2, 1), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn sides_can_be_changed(pairs in prop::collection::vec((0usize..4, 0usize..4), 1..20)) {
+            let forms = [("x y", "CC"), ("x", "CD"), ("x z", "CS"), ("x w y", "CIC")];
+            let side = |pick: fn(&(usize, usize)) -> usize| -> Vec<Recognised> {
+                let form = |(id, pair): (usize, &(usize, usize))| row(id, "x y", forms[pick(pair)].0, forms[pick(pair)].1);
+                pairs.iter().enumerate().map(form).collect()
+            };
+            let (a, b) = (side(|pair| pair.0), side(|pair| pair.1));
+            let (one, other) = (Decoded::of("d", Sides::new(1, 2), &a, &b), Decoded::of("d", Sides::new(2, 1), &b, &a));
+            prop_assert_eq!((one.errors.a, one.better.a, one.changed.len()), (other.errors.b, other.better.b, other.changed.len()));
+            for (one, other) in one.changed.iter().zip(&other.changed) {
+                prop_assert_eq!(told(&one.words.a), told(&other.words.b));
+                prop_assert_eq!(told(&one.words.b), told(&other.words.a));
+            }
+            prop_assert!(Decoded::of("d", Sides::new(1, 1), &a, &a).changed.is_empty());
+        }
+    }
+}

@@ -12,11 +12,15 @@ use serde::Serialize;
 use super::{Number, Pair, Sides, Which};
 use crate::measures::{self, Address, Direction, Measures};
 use crate::rerun::margin::Margin;
-use crate::statistics::interval_of_mean;
+use crate::statistics::equivalence::Outcome;
+use crate::statistics::{Equivalence, MeanDifference, Untestable};
 use crate::store::Store;
 
-/// The probability that the printed interval holds the mean difference.
-const CONFIDENCE: f64 = 0.95;
+/// The probability of calling a number within its tolerance that isn't, and of calling one beyond it that isn't.
+const ALPHA: f64 = 0.05;
+
+/// The probability with which a difference that is called detectable would be found.
+const POWER: f64 = 0.8;
 
 /// One number of two sides; over several seeds the means.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,8 +33,12 @@ pub struct MetricPair {
     pub runs: usize,
     /// The second side less the first.
     pub difference: Option<Number>,
-    /// Of the mean of the paired differences; from two pairs on.
+    /// Where the mean of the paired differences lies, with a confidence of 95 %; where seeds vary.
     pub interval: Option<(Number, Number)>,
+    /// The smallest difference that so many seeds would have found, in four of five experiments.
+    pub detectable: Option<Number>,
+    /// Seeds that would show equal means to be within the tolerance, in four of five experiments.
+    pub seeds_needed: Option<usize>,
     /// Absent for a number that says nothing beside others.
     pub tolerance: Option<Number>,
     pub standing: Standing,
@@ -84,17 +92,16 @@ impl MetricPair {
     /// Of one entry a pair of runs.
     fn of(address: &Address, values: &[Sides<Option<f64>>]) -> Self {
         let both: Vec<Sides<f64>> = values.iter().filter_map(|pair| pair.both()).collect();
+        let of_both = |side: fn(&Sides<f64>) -> f64| both.iter().map(side).collect::<Vec<f64>>();
+        let [all_a, all_b] = [of_both(|pair| pair.a), of_both(|pair| pair.b)];
+        let difference = MeanDifference::paired(&all_b, &all_a);
         let of = |side: fn(&Sides<Option<f64>>) -> Option<f64>| values.iter().filter_map(side).collect::<Vec<f64>>();
         let means = match both.is_empty() {
             // Of what is on one side alone.
             true => Sides::new(mean(&of(|pair| pair.a)), mean(&of(|pair| pair.b))),
-            false => Sides::new(
-                mean(&both.iter().map(|pair| pair.a).collect::<Vec<_>>()),
-                mean(&both.iter().map(|pair| pair.b).collect::<Vec<_>>()),
-            ),
+            false => Sides::new(mean(&all_a), mean(&all_b)),
         };
         let alone = values.iter().any(|pair| pair.a.is_some() != pair.b.is_some());
-        let differences: Vec<f64> = both.iter().map(|pair| pair.b - pair.a).collect();
         let name = address.metric.split('@').next().unwrap_or(&address.metric);
         let margin = Margin::of(name);
         let around = |values: &Sides<f64>| margin.map(|margin| margin.around(values.a.abs().max(values.b.abs())));
@@ -111,16 +118,22 @@ impl MetricPair {
                 true if (one.b - one.a).abs() <= tolerance => Standing::Within,
                 _ => Standing::Beyond,
             },
-            (_, Some(tolerance)) => over_seeds(&differences, tolerance),
+            (_, Some(tolerance)) => over_seeds(&difference, tolerance),
         };
+        let difference = difference.ok();
         let better = (standing == Standing::Beyond).then(|| better(&address.metric, means.both()?)).flatten();
-        let interval = interval_of_mean(&differences, CONFIDENCE);
+        let needed = |tolerance| difference?.seeds_for_equivalence(tolerance, ALPHA, POWER);
+        let less = |values: Sides<f64>| Number(values.b - values.a);
         Self {
             address: address.clone(),
             values: means.map(|value| value.map(Number)),
             runs: both.len(),
-            difference: mean(&differences).map(Number),
-            interval: interval.map(|(low, high)| (Number(low), Number(high))),
+            difference: means.both().map(less),
+            interval: difference
+                .map(|tested| tested.interval(1.0 - ALPHA))
+                .map(|(low, high)| (Number(low), Number(high))),
+            detectable: difference.map(|tested| Number(tested.smallest_detectable(ALPHA, POWER))),
+            seeds_needed: tolerance.filter(|tolerance| *tolerance > 0.0).and_then(needed),
             tolerance: tolerance.map(Number),
             standing,
             better,
@@ -129,17 +142,17 @@ impl MetricPair {
 }
 
 /// Where the mean of paired differences lies.
-fn over_seeds(differences: &[f64], tolerance: f64) -> Standing {
-    if differences.iter().any(|difference| !difference.is_finite()) {
-        return Standing::Beyond;
-    }
-    // Two one-sided tests at level α are the interval of confidence 1 − 2α within the margin.
-    let equivalence = interval_of_mean(differences, 2.0 * CONFIDENCE - 1.0);
-    let difference = interval_of_mean(differences, CONFIDENCE);
-    match equivalence.zip(difference) {
-        Some(((low, high), _)) if -tolerance <= low && high <= tolerance => Standing::Within,
-        Some((_, (low, high))) if low > tolerance || high < -tolerance => Standing::Beyond,
-        _ => Standing::Undecided,
+fn over_seeds(difference: &Result<MeanDifference, Untestable>, tolerance: f64) -> Standing {
+    match difference {
+        // Counts that are the same in no run, or no numbers.
+        _ if tolerance == 0.0 => Standing::Beyond,
+        Err(Untestable::NotFinite) => Standing::Beyond,
+        Err(_) => Standing::Undecided,
+        Ok(difference) => match Equivalence::of(difference, tolerance, ALPHA).map(|test| test.outcome) {
+            Ok(Outcome::Equivalent) => Standing::Within,
+            Ok(Outcome::Different) => Standing::Beyond,
+            Ok(Outcome::Undecided) | Err(_) => Standing::Undecided,
+        },
     }
 }
 
@@ -158,4 +171,68 @@ fn better(metric: &str, means: Sides<f64>) -> Option<Which> {
 
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(metric: &str, pairs: &[(f64, f64)]) -> MetricPair {
+        let values: Vec<_> = pairs.iter().map(|(a, b)| Sides::new(Some(*a), Some(*b))).collect();
+        MetricPair::of(&Address::new("decode test", metric), &values)
+    }
+
+    #[test]
+    fn one_run_is_held_against_the_tolerance() {
+        let standing = |metric, a, b| of(metric, &[(a, b)]).standing;
+        assert_eq!(standing("wer", 0.25, 0.25), Standing::Same);
+        assert_eq!(standing("wer", 0.25, 0.254), Standing::Within);
+        assert_eq!(standing("wer", 0.25, 0.256), Standing::Beyond);
+        assert_eq!(standing("pnmi@3", 0.25, 0.254), Standing::Within, "the layer is no part of the metric");
+        assert_eq!(standing("utterances", 10.0, 11.0), Standing::Beyond);
+        assert_eq!(standing("validation-loss", f64::INFINITY, 1.0), Standing::Beyond);
+        assert_eq!(standing("wer", f64::NAN, 0.25), Standing::Beyond);
+        assert_eq!(standing("cca-word-best-layer", 3.0, 4.0), Standing::Untold);
+        assert_eq!(of("wer", &[(0.25, 0.35)]).better, Some(Which::A));
+        assert_eq!(of("pnmi", &[(0.25, 0.35)]).better, Some(Which::B));
+        assert_eq!(of("utterances", &[(10.0, 11.0)]).better, None);
+    }
+
+    #[test]
+    fn seeds_decide_by_their_intervals() {
+        let standing = |differences: &[f64]| {
+            let pairs: Vec<_> = differences
+                .iter()
+                .enumerate()
+                .map(|(seed, d)| (0.3 + seed as f64 * 0.01, 0.3 + seed as f64 * 0.01 + d));
+            of("wer", &pairs.collect::<Vec<_>>()).standing
+        };
+        assert_eq!(standing(&[0.001, -0.001, 0.0]), Standing::Within);
+        assert_eq!(standing(&[0.100, 0.101, 0.099]), Standing::Beyond);
+        assert_eq!(standing(&[0.100, -0.101, 0.02]), Standing::Undecided);
+    }
+
+    #[test]
+    fn what_one_run_lacks_is_told() {
+        let address = Address::new("decode test", "wer");
+        let pair = MetricPair::of(&address, &[Sides::new(Some(0.5), Some(0.5)), Sides::new(Some(0.25), None)]);
+        assert_eq!((pair.standing, pair.runs), (Standing::OnlyA, 1));
+        let pair = MetricPair::of(&address, &[Sides::new(None, Some(0.5))]);
+        assert_eq!((pair.standing, pair.values.b, pair.difference), (Standing::OnlyB, Some(Number(0.5)), None));
+    }
+
+    proptest! {
+        #[test]
+        fn sides_can_be_changed(pairs in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0), 1..6), loss in any::<bool>()) {
+            let metric = if loss { "validation-loss" } else { "wer" };
+            let changed: Vec<_> = pairs.iter().map(|(a, b)| (*b, *a)).collect();
+            let (one, other) = (of(metric, &pairs), of(metric, &changed));
+            prop_assert_eq!((one.standing, one.values, one.tolerance), (other.standing, Sides::new(other.values.b, other.values.a), other.tolerance));
+            prop_assert_eq!(one.difference.map(|Number(d)| d), other.difference.map(|Number(d)| -d));
+            let which = |which: Option<Which>| which.map(|which| which == Which::A);
+            prop_assert_eq!(which(one.better), which(other.better).map(|a| !a));
+        }
+    }
 }

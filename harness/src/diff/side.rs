@@ -82,11 +82,12 @@ impl Side {
             Subject::Variant { hash, .. } => of_setting(hash, store)?,
             Subject::Experiment { .. } => match subject.setting() {
                 Some(setting) => of_setting(&VariantHash::of(&setting), store)?,
-                None => BTreeMap::new(),
+                None => {
+                    notes.push("settings alone: it has several variants".to_owned());
+                    BTreeMap::new()
+                }
             },
-            Subject::Stage(_) => {
-                return Err(ExplainError::Incomparable { a: given.to_owned(), b: "what has runs".to_owned() });
-            }
+            Subject::Stage(_) => return Err(ExplainError::IsAStage { stage: subject.to_string() }),
         };
         Ok(Self { given: given.into(), subject, runs, notes })
     }
@@ -100,7 +101,8 @@ impl Side {
         if self.runs.is_empty() && notes.is_empty() {
             notes.push("the store has no finished run of it".into());
         }
-        Head { given: self.given.clone(), is: self.subject.to_string(), title, notes }
+        let variant = self.subject.setting().map(|setting| VariantHash::of(&setting));
+        Head { given: self.given.clone(), is: self.subject.to_string(), title, variant, notes }
     }
 
     fn is_run(&self) -> bool {

@@ -40,20 +40,21 @@ fn limited(header: &[&'static str], right: &[usize], mut rows: Vec<Vec<String>>,
         return Vec::new();
     }
     let table = (!rows.is_empty()).then(|| Block::table(header, right, rows));
-    table.into_iter().chain(left_out(more, "rows")).collect()
+    table.into_iter().chain(left_out(more, "row")).collect()
 }
 
 fn left_out(more: usize, of: &str) -> Option<Block> {
-    (more > 0).then(|| Block::Text(format!("{more} more {of}: see --rows and --json")))
+    (more > 0).then(|| Block::Text(format!("{} left out: see --rows and --json", counted(more, of))))
 }
 
 fn head(diff: &Diff) -> Vec<Block> {
     let sides = [("A", &diff.of.a), ("B", &diff.of.b)];
     let titled = sides.iter().any(|(_, head)| !head.title.is_empty());
-    let mut header = vec!["", "given", "is"];
+    let mut header = vec!["", "given", "is", "setting"];
     header.extend(titled.then_some("of"));
     let row = |(name, head): (&str, &crate::diff::Head)| {
-        let mut row = vec![name.to_owned(), head.given.clone(), head.is.clone()];
+        let setting = or_none(head.variant.map(|variant| format!("variant:{}", variant.short())));
+        let mut row = vec![name.to_owned(), head.given.clone(), head.is.clone(), setting];
         row.extend(titled.then(|| head.title.clone()));
         row
     };
@@ -112,9 +113,9 @@ fn code(diff: &Diff, most: usize) -> Vec<Block> {
         let lines: Vec<Piece> = file.lines.iter().take(most).cloned().collect();
         let more = file.lines.len() - lines.len() + file.left_out;
         blocks.extend((!lines.is_empty()).then_some(Block::Lines(lines)));
-        blocks.extend(left_out(more, "lines"));
+        blocks.extend(left_out(more, "line"));
     }
-    blocks.extend(left_out(diff.code.patches.len().saturating_sub(most), "files"));
+    blocks.extend(left_out(diff.code.patches.len().saturating_sub(most), "file"));
     blocks
 }
 
@@ -149,7 +150,7 @@ fn stages(stages: &[StagePair], several: bool, most: usize) -> Vec<Block> {
     };
     let mut blocks = limited(header, &[], rows, most);
     let equal = stages.len() - differing.len();
-    blocks.extend((equal > 0).then(|| Block::Text(format!("{equal} stages are the same on both sides"))));
+    blocks.extend((equal > 0).then(|| Block::Text(format!("the same on both sides: {}", counted(equal, "stage")))));
     blocks
 }
 
@@ -186,7 +187,7 @@ fn metrics(metrics: &[MetricPair], several: bool, most: usize) -> Vec<Block> {
         let mut row = vec![pair.address.to_string(), a, b, pair.difference.map_or("-".into(), signed)];
         if several {
             let interval = |(low, high): (Number, Number)| format!("{} to {}", signed(low), signed(high));
-            row.extend([pair.runs.to_string(), pair.interval.map_or("-".into(), interval)]);
+            row.extend([pair.runs.to_string(), pair.interval.map_or("-".into(), interval), or_number(pair.detectable)]);
         }
         row.extend([or_number(pair.tolerance), standing(pair)]);
         row
@@ -194,14 +195,15 @@ fn metrics(metrics: &[MetricPair], several: bool, most: usize) -> Vec<Block> {
     let rows = shown.iter().map(row).collect();
     let mut blocks = match several {
         true => {
-            let header = ["number", "mean A", "mean B", "B less A", "seeds", "95 % interval", "tolerance", ""];
-            limited(&header, &[1, 2, 3, 4, 5, 6], rows, most)
+            let header =
+                ["number", "mean A", "mean B", "B less A", "seeds", "95 % interval", "detectable", "tolerance", ""];
+            limited(&header, &[1, 2, 3, 4, 5, 6, 7], rows, most)
         }
         false => limited(&["number", "A", "B", "B less A", "tolerance", ""], &[1, 2, 3, 4], rows, most),
     };
     let equal = metrics.len() - shown.len();
     if !blocks.is_empty() && equal > 0 {
-        blocks.push(Block::Text(format!("{equal} numbers are equal to the bit")));
+        blocks.push(Block::Text(format!("equal to the bit: {}", counted(equal, "number"))));
     }
     blocks
 }
@@ -216,7 +218,10 @@ fn standing(pair: &MetricPair) -> String {
         Standing::Beyond => format!("beyond{better}"),
         Standing::OnlyA => "not in B".into(),
         Standing::OnlyB => "not in A".into(),
-        Standing::Undecided => "undecided".into(),
+        Standing::Undecided => match pair.seeds_needed {
+            Some(seeds) => format!("undecided: {} would tell", counted(seeds, "seed")),
+            None => "undecided".into(),
+        },
         Standing::Within => "within".into(),
         Standing::Untold => "tells nothing alone".into(),
         Standing::Same => "equal".into(),
@@ -306,19 +311,33 @@ fn hypotheses(decoded: &[Decoded], several: bool, most: usize) -> Vec<Block> {
         );
         let Sides { a, b } = split.only;
         if a + b > 0 {
-            blocks.push(Block::Text(format!("{}{of_seed}: {a} utterances only in A, {b} only in B", split.stage)));
+            blocks.push(Block::Text(format!(
+                "{}{of_seed}: {} only in A, {b} only in B",
+                split.stage,
+                counted(a, "utterance")
+            )));
         }
         let words = |utterance: &Utterance| {
             let Utterance { id, reference, errors, words } = utterance;
-            let title = format!("{}{of_seed}, {id}: {} word errors in A, {} in B", split.stage, errors.a, errors.b);
+            let title = format!(
+                "{}{of_seed}, {id}: {} in A, {} in B",
+                split.stage,
+                counted(errors.a as usize, "word error"),
+                errors.b
+            );
             let reference = reference.split_whitespace().map(|word| Piece { of: None, text: word.to_owned() });
             let lines = vec![("reference", reference.collect()), ("A", words.a.clone()), ("B", words.b.clone())];
             Block::Words { title, lines }
         };
         blocks.extend(split.changed.iter().take(most).map(words));
-        blocks.extend(left_out(split.changed.len().saturating_sub(most), "utterances"));
+        blocks.extend(left_out(split.changed.len().saturating_sub(most), "utterance"));
     }
     blocks
+}
+
+/// `1 row`, `2 rows`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn or_none(value: Option<String>) -> String {
