@@ -203,10 +203,8 @@ mod tests {
     #[test]
     fn seeds_decide_by_their_intervals() {
         let standing = |differences: &[f64]| {
-            let pairs: Vec<_> = differences
-                .iter()
-                .enumerate()
-                .map(|(seed, d)| (0.3 + seed as f64 * 0.01, 0.3 + seed as f64 * 0.01 + d));
+            let first = |seed: usize| 0.3 + seed as f64 * 0.01;
+            let pairs = differences.iter().enumerate().map(|(seed, less)| (first(seed), first(seed) + less));
             of("wer", &pairs.collect::<Vec<_>>()).standing
         };
         assert_eq!(standing(&[0.001, -0.001, 0.0]), Standing::Within);
