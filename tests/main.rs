@@ -4,9 +4,11 @@
 //! caller's environment.
 
 mod place;
+mod planted;
 
 mod claims;
 mod decoding;
+mod diff;
 mod disk;
 mod doctor;
 mod errors;

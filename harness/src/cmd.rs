@@ -9,7 +9,9 @@ use crate::exit::{Exit, Failure};
 pub mod claim;
 pub mod check;
 pub mod data;
+pub mod diff;
 pub mod doctor;
+pub mod document;
 pub mod explain;
 pub mod export;
 pub mod extract;
@@ -43,7 +45,7 @@ pub struct Cli {
     pub verb: Verb,
     #[command(flatten)]
     pub places: Places,
-    /// When to colour messages
+    /// When to colour what is printed
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
 }
@@ -66,6 +68,17 @@ pub enum Color {
     Never,
 }
 
+impl Color {
+    /// Whether to colour what goes to a terminal, or elsewhere.
+    pub fn on(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 pub enum Verb {
     Validate(validate::Args),
@@ -75,6 +88,7 @@ pub enum Verb {
     Run(run::Args),
     Resume(resume::Args),
     Rerun(rerun::Args),
+    Diff(diff::Args),
     List(list::Args),
     Show(show::Args),
     Claim(claim::Args),
@@ -99,6 +113,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Explain(args) => explain::run(args, &places),
         Verb::Run(args) => run::run(args, &places),
         Verb::Resume(args) => resume::run(args, &places),
+        Verb::Diff(args) => diff::run(args, &places, cli.color),
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),

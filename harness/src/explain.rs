@@ -30,6 +30,16 @@ pub enum ExplainError {
     #[error("{a} and {b} are identities of different things")]
     #[diagnostic(help("compare stages with stages, and experiments, variants and runs with one another"))]
     Incomparable { a: String, b: String },
+    #[error("{a} has runs of other seeds ({seeds_a}) than {b} ({seeds_b})")]
+    #[diagnostic(help(
+        "runs of two settings are compared seed by seed: run both with a seed in common, or name two runs"
+    ))]
+    NoCommonSeed { a: String, b: String, seeds_a: String, seeds_b: String },
+    #[error("{stage} is a stage, which has no runs to compare")]
+    #[diagnostic(help(
+        "`reprise explain` says what makes two stages differ; name runs, variants or experiment files here"
+    ))]
+    IsAStage { stage: String },
     #[error("{what} can't be explained: {reason}")]
     #[diagnostic(help("what it was made from is no longer stored whole; run the experiment again"))]
     Unknown { what: String, reason: String },
@@ -103,19 +113,30 @@ pub fn explain(a: &Subject, b: &Subject, store: &Store) -> Result<Explanation, E
         let inputs = one.inputs_that_differ(&other);
         return Ok(explanation(one.fields_that_differ(&other), inputs.clone(), upstream(&inputs, store)));
     }
-    let incomparable = || ExplainError::Incomparable { a: a.to_string(), b: b.to_string() };
+    let causes = match (a, b) {
+        (Subject::Run { record: a, .. }, Subject::Run { record: b, .. }) => causes(a, b, store),
+        _ => Vec::new(),
+    };
+    Ok(explanation(settings(a, b)?, Vec::new(), causes))
+}
+
+/// The settings in which experiments, variants or runs differ; the seed is one of two runs.
+///
+/// # Errors
+/// When one is a stage, or an experiment of several variants and the other is none.
+pub fn settings(a: &Subject, b: &Subject) -> Result<Vec<Field>, ExplainError> {
     let (one, other) = match (a.meaning(), b.meaning()) {
         (Some(one), Some(other)) => (Some(one.clone()), Some(other.clone())),
         _ => (a.setting(), b.setting()),
     };
-    let (Some(one), Some(other)) = (one, other) else { return Err(incomparable()) };
+    let (Some(one), Some(other)) = (one, other) else {
+        return Err(ExplainError::Incomparable { a: a.to_string(), b: b.to_string() });
+    };
     let mut fields = fields(&one, &other);
-    let mut causes = Vec::new();
     if let (Subject::Run { record: a, .. }, Subject::Run { record: b, .. }) = (a, b) {
         fields.extend(differing("seed", a.seed, b.seed));
-        causes = of_runs(a, b, store);
     }
-    Ok(explanation(fields, Vec::new(), causes))
+    Ok(fields)
 }
 
 /// The fields in which two trees differ.
@@ -133,7 +154,7 @@ fn differing<T: PartialEq + ToString>(path: &str, a: T, b: T) -> Option<Field> {
 }
 
 /// The stages of two runs that have the same name and differ in more than what they read.
-fn of_runs(a: &RunRecord, b: &RunRecord, store: &Store) -> Vec<Cause> {
+pub fn causes(a: &RunRecord, b: &RunRecord, store: &Store) -> Vec<Cause> {
     let others: BTreeMap<&str, StageKey> = b.stages.iter().map(|stage| (stage.name.as_str(), stage.key)).collect();
     let pairs = a.stages.iter().filter_map(|stage| Some((stage, *others.get(stage.name.as_str())?)));
     pairs

@@ -59,6 +59,7 @@ pub fn markdown(text: &str) -> String {
     let shown = terminal(text);
     let shown = shown.trim_start();
     let digits = shown.len() - shown.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let digit_follows = |index: usize| shown.as_bytes().get(index + 1).is_some_and(u8::is_ascii_digit);
     let mut safe = String::with_capacity(shown.len());
     for (index, c) in shown.char_indices() {
         match c {
@@ -66,9 +67,9 @@ pub fn markdown(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             _ if "\\`*_[]{}|~$#!@".contains(c) => safe.extend(['\\', c]),
-            // A list, a heading's underline, a rule.
-            '-' | '+' | '=' if index == 0 => safe.extend(['\\', c]),
-            '.' | ')' if index == digits && digits > 0 => safe.extend(['\\', c]),
+            // A list, a heading's underline, a rule; not the sign or the point of a number.
+            '-' | '+' | '=' if index == 0 && !digit_follows(index) => safe.extend(['\\', c]),
+            '.' | ')' if index == digits && digits > 0 && !digit_follows(index) => safe.extend(['\\', c]),
             // What is made a link without being written as one.
             ':' if shown[index..].starts_with("://") => safe.extend(['\\', c]),
             '.' if shown[..index].to_ascii_lowercase().ends_with("www") => safe.extend(['\\', c]),
@@ -242,6 +243,7 @@ mod tests {
             "a\\|b &lt;b&gt;\\*x\\*&lt;/b&gt; \\[y\\](http\\://z) \\`c\\`"
         );
         assert_eq!(markdown("- a - b"), "\\- a - b");
+        assert_eq!([markdown("-0.5"), markdown("+12.25"), markdown("3")], ["-0.5", "+12.25", "3"]);
         assert_eq!(markdown("12. x www.y.org"), "12\\. x www\\.y.org");
         assert_eq!(markdown("decode test/wer 0.25"), "decode test/wer 0.25");
         assert_eq!(markdown("    code\n# head"), "code\\\\n\\# head");

@@ -13,6 +13,7 @@
 //! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
+//! - [`diff`] says in what two runs or settings differ, from the settings to the words that were recognised.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
@@ -24,6 +25,7 @@ pub mod claims;
 pub mod cmd;
 pub mod cohort;
 pub mod data;
+pub mod diff;
 pub mod digest;
 pub mod doctor;
 pub mod estimate;

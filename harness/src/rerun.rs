@@ -15,7 +15,7 @@ mod compare;
 pub mod grade;
 pub mod margin;
 
-pub use compare::compare;
+pub use compare::{compare, fingerprint};
 
 /// Everything that comparing a run with its rerun found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use reprise_spec::identity::{OutputDigest, StageKey};
+use reprise_spec::metrics::Log;
 use thiserror::Error;
 
+use crate::data::FileList;
 use crate::project::Project;
 
 mod area;
@@ -36,6 +38,9 @@ pub use run::{Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, Sta
 
 /// The folder name of a store beside a project file.
 pub const FOLDER: &str = ".reprise";
+
+/// The list of files that a stage reads from outside of the store, beside its output.
+pub const FILES: &str = "files.txt";
 
 /// Where runs and outputs are kept. Opening one touches nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,16 @@ impl StoredOutput {
     /// The folder with the output's files.
     pub fn out(&self) -> PathBuf {
         self.path.join("out")
+    }
+
+    /// What was logged while it was made; nothing where that can't be read.
+    pub fn log(&self) -> Log {
+        Log::decode(&fs::read(self.path.join("metrics.log")).unwrap_or_default())
+    }
+
+    /// The files outside of the store that were read; `None` where no list of them is stored.
+    pub fn files_read(&self) -> Option<FileList> {
+        FileList::parse(&fs::read_to_string(self.path.join(FILES)).ok()?).ok()
     }
 
     /// Whether every file of the manifest is there with its size.

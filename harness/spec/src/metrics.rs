@@ -81,7 +81,8 @@ impl Log {
     /// Reads the bytes of a log, whatever state they are in.
     pub fn decode(bytes: &[u8]) -> Self {
         let mut spelling: BTreeMap<u16, (usize, Vec<u8>)> = BTreeMap::new();
-        let mut points: BTreeMap<u16, BTreeMap<u64, f64>> = BTreeMap::new();
+        // In the order of the log, which ascends as a rule: maps of whole series are built in one go.
+        let mut points: BTreeMap<u16, Vec<(u64, f64)>> = BTreeMap::new();
         let mut log = Log { damaged: usize::from(!bytes.len().is_multiple_of(RECORD)), ..Log::default() };
         for bytes in bytes.chunks_exact(RECORD) {
             let field = |range: std::ops::Range<usize>| {
@@ -104,12 +105,12 @@ impl Log {
                     }
                 }
                 POINT => {
-                    points.entry(name).or_default().insert(step, f64::from_bits(field(16..24)));
+                    points.entry(name).or_default().push((step, f64::from_bits(field(16..24))));
                 }
                 ATTEMPT => {
                     log.attempts = log.attempts.max(field(16..24) as u32);
                     for series in points.values_mut() {
-                        series.split_off(&(step + 1));
+                        series.retain(|(at, _)| *at <= step);
                     }
                 }
                 _ => log.damaged += 1,
@@ -122,13 +123,14 @@ impl Log {
                 Ok(name) if whole => {
                     log.names.insert(name.clone(), id);
                     if let Some(series) = points.remove(&id) {
-                        log.series.insert(name, series);
+                        // Of a step that was logged twice the later value.
+                        log.series.insert(name, series.into_iter().collect());
                     }
                 }
                 _ => log.damaged += 1,
             }
         }
-        log.damaged += points.values().map(BTreeMap::len).sum::<usize>();
+        log.damaged += points.values().map(Vec::len).sum::<usize>();
         log.attempts = log.attempts.max(u32::from(!log.series.is_empty()));
         log
     }

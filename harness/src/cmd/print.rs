@@ -16,6 +16,11 @@ pub fn line(text: impl AsRef<str>) {
     raw(&inert::lines(text.as_ref()));
 }
 
+/// Prints lines that have colours where the program wants them.
+pub fn coloured(text: impl AsRef<str>) {
+    raw(&inert::coloured(text.as_ref()));
+}
+
 /// Prints a message for people on standard error.
 pub fn message(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr().lock(), "{}", inert::lines(text.as_ref()));

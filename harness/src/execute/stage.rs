@@ -17,13 +17,10 @@ use crate::data::{DataError, FileList, Hasher, NamedFiles};
 use crate::digest;
 use crate::lease::{self, Lease};
 use crate::plan::{Node, Part};
-use crate::store::{Manifest, ManifestInput, StoreError, files, manifest};
+use crate::store::{FILES, Manifest, ManifestInput, StoreError, files, manifest};
 
 /// The name of the request, below `work/`.
 const REQUEST: &str = "request.json";
-
-/// The files of a split, below `work/`.
-const FILES: &str = "files.txt";
 
 /// A stage that is to be executed: its node, with all that a plan can leave open settled.
 pub struct Ready<'a> {

@@ -1,14 +1,14 @@
 //! What is equal in a run and its rerun, and where the rest parts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use reprise_spec::contract::Score;
 use reprise_spec::identity::StageKey;
 use reprise_spec::metrics::Log;
 
 use super::{Comparison, Difference, Fact, Origin, Parting, ScorePair, StageComparison};
-use crate::store::{Manifest, RunRecord, StageRecord, Store, StoredOutput};
+use crate::diff::curves;
+use crate::store::{Manifest, RunRecord, StageRecord, Store};
 
 /// Facts of an environment that say where something lies, not what it is.
 const PLACES: [&str; 1] = ["libtorch-path"];
@@ -34,7 +34,7 @@ pub fn compare(original: (&RunRecord, &Store), again: (&RunRecord, &Store)) -> C
                 },
                 _ => Origin::Unknown,
             },
-            parts_at: one.as_ref().zip(two.as_ref()).and_then(|(one, two)| parting(&log(one), &log(two))),
+            parts_at: one.as_ref().zip(two.as_ref()).and_then(|(one, two)| parting(&one.log(), &two.log())),
         });
         stages.push(StageComparison {
             name: stage.name.clone(),
@@ -61,7 +61,7 @@ pub fn compare(original: (&RunRecord, &Store), again: (&RunRecord, &Store)) -> C
 
 /// The fingerprint of an output: what it was made with, as far as it can decide bits. Of variables that the trainer has reported as `env-…`
 /// only that is kept.
-fn fingerprint(manifest: &Manifest) -> BTreeMap<&str, &str> {
+pub fn fingerprint(manifest: &Manifest) -> BTreeMap<&str, &str> {
     let facts = manifest.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let reported = |name: &str| manifest.environment.contains_key(&format!("env-{name}"));
     facts
@@ -90,22 +90,10 @@ fn pairs(original: &Manifest, again: &Manifest) -> Vec<ScorePair> {
     original.summary.iter().map(pair).collect()
 }
 
-fn log(output: &StoredOutput) -> Log {
-    Log::decode(&fs::read(output.path.join("metrics.log")).unwrap_or_default())
-}
-
 /// The first step at which two logs differ in the bits of a value, or in whether there is one.
 pub fn parting(original: &Log, again: &Log) -> Option<Parting> {
-    let nothing = BTreeMap::new();
-    let metrics: BTreeSet<&String> = original.series.keys().chain(again.series.keys()).collect();
-    let first = |metric: &String| {
-        let one = original.series.get(metric).unwrap_or(&nothing);
-        let two = again.series.get(metric).unwrap_or(&nothing);
-        let steps: BTreeSet<u64> = one.keys().chain(two.keys()).copied().collect();
-        let value = |series: &BTreeMap<u64, f64>, step| series.get(&step).copied();
-        let differs = |step: &u64| value(one, *step).map(f64::to_bits) != value(two, *step).map(f64::to_bits);
-        let step = steps.into_iter().find(differs)?;
-        Some(Parting { step, metric: metric.clone(), original: value(one, step), again: value(two, step) })
-    };
-    metrics.into_iter().filter_map(first).min_by(|a, b| (a.step, &a.metric).cmp(&(b.step, &b.metric)))
+    let parted = curves::of(original, again);
+    let first = parted.into_iter().min_by(|a, b| (a.parts_at, &a.metric).cmp(&(b.parts_at, &b.metric)))?;
+    let [original, again] = first.there.map(|value| value.map(|value| value.0)).into_array();
+    Some(Parting { step: first.parts_at, metric: first.metric, original, again })
 }
