@@ -114,7 +114,7 @@ impl Direction {
             () if has(&["wer", "cer", "ser", "loss", "inertia", "perplexity", "dead", "hypotheses", "drop"]) => {
                 Self::Lower
             }
-            () if has(&["accuracy", "pnmi", "purity", "corrected", "cca", "mi", "abx", "rank", "area", "best"]) => {
+            () if has(&["accuracy", "pnmi", "purity", "corrected", "cca", "mi", "abx", "rank", "similarity", "area", "best"]) => {
                 Self::Higher
             }
             () => Self::Neither,
