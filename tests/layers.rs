@@ -164,10 +164,15 @@ fn meaning(place: &Place) -> String {
     let vectors = tokens.keys().skip(1).map(|word| format!("{word} {} {}\n", number(word, 1), number(word, 2)));
     place.write("corpora/vectors.txt", &format!("unheard 0 1\n{}", vectors.collect::<String>()));
     let frequent: Vec<&String> = tokens.iter().filter(|(_, tokens)| **tokens >= 4).map(|(word, _)| word).collect();
-    let pairs = frequent.windows(2).map(|pair| format!("{}\t{}\t{}\n", pair[0], pair[1], number(pair[0], 3)));
+    let pairs = frequent.iter().enumerate().flat_map(|(place, first)| {
+        frequent[place + 1..]
+            .iter()
+            .map(move |second| format!("{first}\t{second}\t{}\n", number(&format!("{first}{second}"), 3)))
+    });
     place.write("corpora/pairs.tsv", &format!("{}unheard\tword\t9\n", pairs.take(9).collect::<String>()));
     let of_meaning = "analyses: [cca-semantic, word-similarity, cka-steps]";
-    let analyses = LAYERS.lines().map(|line| if line.contains("analyses:") { format!("  {of_meaning}") } else { line.into() });
+    let analyses =
+        LAYERS.lines().map(|line| if line.contains("analyses:") { format!("  {of_meaning}") } else { line.into() });
     let files = "    word-vectors: vectors.txt\n    word-pairs: pairs.tsv\n    least-word-pairs: 9\n";
     analyses.map(|line| format!("{line}\n")).collect::<String>() + files
 }
@@ -188,7 +193,10 @@ fn what_words_mean_and_how_points_differ_is_analysed_and_shown() {
     assert_eq!(of_points, [&all[..], &all, &all[..2]], "the last point is compared with none");
     for findings in points.iter().map(|point| &point["findings"]).chain([&layers["control"]]) {
         let pairs = &findings["labels"]["pairs of words"];
-        assert_eq!((pairs["analysed"].as_array().map(Vec::len), &pairs["dropped"]["unheard word"]), (Some(9), &0.into()));
+        assert_eq!(
+            (pairs["analysed"].as_array().map(Vec::len), &pairs["dropped"]["unheard word"]),
+            (Some(9), &0.into())
+        );
         assert!(findings["labels"]["words with vectors"]["analysed"].as_array().unwrap().len() >= 4);
         let rho = curve(findings, "word-similarity");
         assert!(rho.iter().all(|score| (-1. ..=1.).contains(&number(score, "mean")) && score["samples"] == 9));

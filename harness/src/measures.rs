@@ -114,9 +114,10 @@ impl Direction {
             () if has(&["wer", "cer", "ser", "loss", "inertia", "perplexity", "dead", "hypotheses", "drop"]) => {
                 Self::Lower
             }
-            () if has(&["accuracy", "pnmi", "purity", "corrected", "cca", "mi", "abx", "rank", "similarity", "area", "best"]) => {
+            () if has(&["accuracy", "pnmi", "purity", "corrected", "cca", "mi", "abx", "rank", "area", "best"]) => {
                 Self::Higher
             }
+            () if has(&["similarity"]) => Self::Higher,
             () => Self::Neither,
         }
     }

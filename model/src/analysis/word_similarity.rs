@@ -12,17 +12,12 @@ use crate::failure::StageError;
 ///
 /// # Errors
 /// Rows that aren't finite.
-pub fn cosines(
-    rows_nd: &Tensor,
-    strata: &[u32],
-    labels: usize,
-    pairs: &[[usize; 2]],
-) -> Result<Vec<f64>, StageError> {
+pub fn cosines(rows_nd: &Tensor, strata: &[u32], labels: usize, pairs: &[[usize; 2]]) -> Result<Vec<f64>, StageError> {
     let strata: Vec<i64> = strata.iter().map(|label| i64::from(*label)).collect();
     let rows_nd = rows_nd.f_to_kind(Kind::Double)?;
     // A cosine doesn't see how many rows a sum is of.
-    let sums_ld = Tensor::f_zeros([labels as i64, rows_nd.size()[1]], (Kind::Double, rows_nd.device()))?
-        .f_index_add(0, &Tensor::from_slice(&strata), &rows_nd)?;
+    let zeros_ld = Tensor::f_zeros([labels as i64, rows_nd.size()[1]], (Kind::Double, rows_nd.device()))?;
+    let sums_ld = zeros_ld.f_index_add(0, &Tensor::from_slice(&strata), &rows_nd)?;
     let lengths_l1 = sums_ld.square().sum_dim_intlist([1].as_slice(), true, Kind::Double).sqrt();
     let units_ld = sums_ld / lengths_l1;
     let row = |side: usize| {

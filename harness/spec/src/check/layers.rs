@@ -119,8 +119,9 @@ impl Rules<'_> {
             }
         }
         if layers.word_vector_components.is_some() && layers.word_vectors.is_none() {
-            let message = "there are no vectors of words to be reduced";
-            self.broken(&format!("{LAYERS}.word-vector-components"), &[], message, "name `word-vectors`, or take it out");
+            let (at, message) =
+                (format!("{LAYERS}.word-vector-components"), "there are no vectors of words to be reduced");
+            self.broken(&at, &[], message, "name `word-vectors`, or take it out");
         }
     }
 

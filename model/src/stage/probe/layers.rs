@@ -171,8 +171,7 @@ fn measure(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Resu
 fn tell(findings: &Findings, work: &mut Work) {
     for (kind, labels) in &findings.labels {
         let (kept, segments) = (labels.analysed.len(), labels.segments);
-        let message =
-            format!("{kind}: {kept} labels, {segments} segments; {} dropped", labels.dropped.len());
+        let message = format!("{kind}: {kept} labels, {segments} segments; {} dropped", labels.dropped.len());
         work.report.say(Level::Info, message);
     }
     if !findings.unaligned.is_empty() {

@@ -112,7 +112,9 @@ impl Lacking {
 
     /// Vectors say more than which word it is only where there are more words than dimensions; a rank correlation needs pairs.
     fn meanings(&mut self, settings: &LayersStage, material: &Material, sampling: &Sampling) {
-        if let Some(covered) = covered(material, sampling).filter(|_| settings.analyses.contains(&Analysis::CcaSemantic)) {
+        if let Some(covered) =
+            covered(material, sampling).filter(|_| settings.analyses.contains(&Analysis::CcaSemantic))
+        {
             let (words, dimensions) = (covered.words(), dimensions(settings, material));
             if words < dimensions + 2 {
                 self.short.push(format!(
@@ -122,7 +124,9 @@ impl Lacking {
                 ));
                 self.help.push(match words.saturating_sub(2) {
                     0 => "name vectors of words that the splits have often enough".to_owned(),
-                    room => format!("reduce the vectors to at most {room} with `probing.layers.word-vector-components`"),
+                    room => {
+                        format!("reduce the vectors to at most {room} with `probing.layers.word-vector-components`")
+                    }
                 });
             }
         }

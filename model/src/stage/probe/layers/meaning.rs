@@ -97,8 +97,9 @@ impl Covered {
             })
             .collect();
         let segments = (0..).zip(words.strata());
-        let (rows, strata) =
-            segments.filter_map(|(row, label)| Some((row, numbers[label as usize]?))).unzip::<i64, u32, Vec<_>, Vec<_>>();
+        let (rows, strata) = segments
+            .filter_map(|(row, label)| Some((row, numbers[label as usize]?)))
+            .unzip::<i64, u32, Vec<_>, Vec<_>>();
         let of_words: Vec<i64> = rows_of.iter().flatten().map(|row| *row as i64).collect();
         Self { rows, strata, vectors_wd: vectors.vectors_wd.index_select(0, &Tensor::from_slice(&of_words)) }
     }
