@@ -195,6 +195,7 @@ fn assert_near(found: &[f64], expected: &[f64], within: f64, what: &str) {
 #[test]
 fn what_was_planted_is_found_where_it_lies_and_shuffled_labels_are_not_found() {
     let _turn = turn();
+    tch::set_num_threads(1); // small operations on two threads mostly wait for each other
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let said = said();
@@ -246,6 +247,7 @@ fn what_was_planted_is_found_where_it_lies_and_shuffled_labels_are_not_found() {
 #[test]
 fn vectors_of_words_are_found_where_words_are() {
     let _turn = turn();
+    tch::set_num_threads(1); // small operations on two threads mostly wait for each other
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let said = said();
