@@ -1,5 +1,6 @@
 //! Layer-wise analysis: at every point of pretraining and of random weights, without moving anything that is trained.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
@@ -139,4 +140,93 @@ fn missing_alignments_and_those_of_other_audio_are_refused_by_name() {
     fs::write(&path, format!("{whole}{id}\t90.000\t90.500\tAH\n")).unwrap();
     let said = refused(&place, LAYERS);
     assert!(said.err.contains(&id) && said.err.contains("beyond the audio"), "{}", said.err);
+}
+
+/// The words that the corpus has, with their tokens.
+fn words(place: &Place) -> BTreeMap<String, usize> {
+    let mut tokens = BTreeMap::new();
+    for split in ["train", "dev", "test"] {
+        let text = fs::read_to_string(place.path(&format!("corpora/small/alignments/{split}.words.tsv"))).unwrap();
+        for word in text.lines().skip(1).filter_map(|line| line.split('\t').nth(3)).filter(|word| !word.is_empty()) {
+            *tokens.entry(word.to_lowercase()).or_default() += 1;
+        }
+    }
+    tokens
+}
+
+/// [`LAYERS`] with what words mean, and with a comparison of its points.
+fn meaning(place: &Place) -> String {
+    let tokens = words(place);
+    let number = |word: &str, by: u64| {
+        let of = word.bytes().fold(by, |sum, byte| (sum * 31 + u64::from(byte)) % 997);
+        of as f64 / 500. - 1.
+    };
+    let vectors = tokens.keys().skip(1).map(|word| format!("{word} {} {}\n", number(word, 1), number(word, 2)));
+    place.write("corpora/vectors.txt", &format!("unheard 0 1\n{}", vectors.collect::<String>()));
+    let frequent: Vec<&String> = tokens.iter().filter(|(_, tokens)| **tokens >= 4).map(|(word, _)| word).collect();
+    let pairs = frequent.iter().enumerate().flat_map(|(place, first)| {
+        frequent[place + 1..]
+            .iter()
+            .map(move |second| format!("{first}\t{second}\t{}\n", number(&format!("{first}{second}"), 3)))
+    });
+    place.write("corpora/pairs.tsv", &format!("{}unheard\tword\t9\n", pairs.take(9).collect::<String>()));
+    let of_meaning = "analyses: [cca-semantic, word-similarity, cka-steps]";
+    let analyses =
+        LAYERS.lines().map(|line| if line.contains("analyses:") { format!("  {of_meaning}") } else { line.into() });
+    let files = "    word-vectors: vectors.txt\n    word-pairs: pairs.tsv\n    least-word-pairs: 9\n";
+    analyses.map(|line| format!("{line}\n")).collect::<String>() + files
+}
+
+#[test]
+fn what_words_mean_and_how_points_differ_is_analysed_and_shown() {
+    let place = Place::with_corpus();
+    place.write("meaning.yaml", &meaning(&place));
+    let run = place.json(&["run", "--json", "meaning.yaml"]);
+    let layers = &run[0]["results"]["layers"];
+    let metrics = |findings: &Value| -> Vec<String> {
+        findings["curves"].as_array().unwrap().iter().map(|curve| curve["metric"].as_str().unwrap().into()).collect()
+    };
+    let all = ["cca-semantic-pca2", "word-similarity", "cka-steps"];
+    assert_eq!(metrics(&layers["control"]), all);
+    let points = layers["points"].as_array().unwrap();
+    let of_points: Vec<Vec<String>> = points.iter().map(|point| metrics(&point["findings"])).collect();
+    assert_eq!(of_points, [&all[..], &all, &all[..2]], "the last point is compared with none");
+    for findings in points.iter().map(|point| &point["findings"]).chain([&layers["control"]]) {
+        let pairs = &findings["labels"]["pairs of words"];
+        assert_eq!(
+            (pairs["analysed"].as_array().map(Vec::len), &pairs["dropped"]["unheard word"]),
+            (Some(9), &0.into())
+        );
+        assert!(findings["labels"]["words with vectors"]["analysed"].as_array().unwrap().len() >= 4);
+        let rho = curve(findings, "word-similarity");
+        assert!(rho.iter().all(|score| (-1. ..=1.).contains(&number(score, "mean")) && score["samples"] == 9));
+    }
+    let alike = |findings: &Value| number(&curve(findings, "cka-steps")[2], "mean");
+    let [random, first, second] = [&layers["control"], &points[0]["findings"], &points[1]["findings"]].map(alike);
+    assert!(random < 1. && first < 1. && first < second, "the nearer, the more alike: {random} {first} {second}");
+    let shown = place.reprise(&["show"]).out;
+    for words in ["CKA-STEPS", "WORD-SIMILARITY", "CCA-SEMANTIC-PCA2", "pairs of words: 9 labels"] {
+        assert!(shown.contains(words), "{words} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn what_says_nothing_of_words_is_refused_before_training() {
+    let place = Place::with_corpus();
+    let whole = meaning(&place);
+    let mut told = Vec::new();
+    let mut tell = |place: &Place, text: &str| {
+        let said = refused(place, text);
+        let lines = said.err.lines().skip_while(|line| !line.contains('\u{d7}') && !line.contains("error"));
+        told.push(place.redacted(&lines.map(|line| format!("{line}\n")).collect::<String>()));
+    };
+    tell(&place, &whole.replace("least-word-pairs: 9", "least-word-pairs: 30\n    word-vector-components: 1"));
+    place.write("corpora/vectors.txt", "a 1 2\nthe 1\n");
+    tell(&place, &whole);
+    place.write("corpora/vectors.txt", "nobody 1 2\n");
+    tell(&place, &whole);
+    place.write("corpora/pairs.tsv", "word1\tword2\tscore\n");
+    tell(&place, &whole);
+    tell(&place, &LAYERS.replace("words: [2], phones: [3]", "words: [5000], phones: [3]"));
+    insta::assert_snapshot!("what_says_nothing_of_words", told.join("\n"));
 }

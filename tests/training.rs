@@ -35,6 +35,8 @@ mod front_ends;
 mod guards;
 #[path = "training/hierarchy.rs"]
 mod hierarchy;
+#[path = "training/layers.rs"]
+mod layers;
 #[path = "training/loader.rs"]
 mod loader;
 #[path = "training/prefix.rs"]

@@ -62,6 +62,7 @@ impl Estimating<'_> {
         let Some(stage) = &self.node.stage else { return nothing };
         match stage {
             Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Lexicon(_) => nothing,
+            Stage::WordVectors(_) | Stage::WordPairs(_) => nothing,
             Stage::LanguageModel(_) => Estimate { bytes: None, ..nothing },
             Stage::Features(features) => {
                 let audio_seconds = self.audio(is_corpus);

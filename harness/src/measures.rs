@@ -117,6 +117,7 @@ impl Direction {
             () if has(&["accuracy", "pnmi", "purity", "corrected", "cca", "mi", "abx", "rank", "area", "best"]) => {
                 Self::Higher
             }
+            () if has(&["similarity"]) => Self::Higher,
             () => Self::Neither,
         }
     }

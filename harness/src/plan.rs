@@ -31,7 +31,7 @@ pub enum Part {
 pub struct Contents {
     pub splits: BTreeMap<(SplitName, Part), ContentDigest>,
     pub checkpoints: BTreeMap<Name, ContentDigest>,
-    /// Language models and lexicons.
+    /// Language models, lexicons, and what words mean.
     pub files: BTreeMap<Name, ContentDigest>,
 }
 
@@ -40,7 +40,7 @@ pub struct Contents {
 pub struct Needed {
     pub splits: BTreeSet<(SplitName, Part)>,
     pub checkpoints: BTreeSet<Name>,
-    /// Language models and lexicons.
+    /// Language models, lexicons, and what words mean.
     pub files: BTreeSet<Name>,
 }
 
@@ -170,7 +170,7 @@ pub fn needed(experiment: &Experiment) -> Needed {
             .splits
             .extend(plan.nodes.into_iter().flat_map(|node| node.inputs).filter_map(|edge| files_of(edge.role)));
         needed.checkpoints.extend(setting.checkpoints().cloned());
-        needed.files.extend(setting.decoding.files().cloned());
+        needed.files.extend(setting.decoding.files().chain(setting.probing.files()).cloned());
     }
     needed
 }

@@ -156,7 +156,7 @@ impl Results {
                     results.judgement(stage.point, top_of(&tops, inputs)).recognition.push(recognition);
                 }
                 Stage::Pretrain(_) | Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => {}
-                Stage::LanguageModel(_) | Stage::Lexicon(_) => {}
+                Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::WordVectors(_) | Stage::WordPairs(_) => {}
             }
         }
         let codebook = |(name, key)| Some(Codebook { name, units: units.get(&key).cloned()? });

@@ -54,6 +54,11 @@ impl Alignments {
         self.words.get(utterance).map(Vec::as_slice)
     }
 
+    /// The words of every utterance that was aligned.
+    pub fn all_words(&self) -> &Tier {
+        &self.words
+    }
+
     /// The utterances whose phones are known, sorted.
     pub fn utterances(&self) -> impl Iterator<Item = &str> {
         self.phones.keys().map(String::as_str)

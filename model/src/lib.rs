@@ -34,6 +34,7 @@ pub mod layer_of;
 pub mod layers;
 pub mod loader;
 pub mod mask;
+pub mod meaning;
 pub mod model_folder;
 pub mod npy;
 pub mod objective;

@@ -25,6 +25,8 @@ pub mod pretrain;
 pub mod probe;
 pub mod tune;
 pub mod units;
+pub mod word_pairs;
+pub mod word_vectors;
 
 /// What a stage works with beside its settings.
 pub struct Work {
@@ -108,5 +110,7 @@ pub fn execute(work: &mut Work) -> Result<Vec<Score>, StageError> {
         Stage::Tune(settings) => tune::run(&settings, work),
         Stage::Decode(settings) => decode::run(&settings, work),
         Stage::Probe(settings) => probe::run(&settings, work),
+        Stage::WordVectors(settings) => word_vectors::run(&settings, work),
+        Stage::WordPairs(settings) => word_pairs::run(&settings, work),
     }
 }

@@ -1,6 +1,8 @@
-//! PWCCA against the documented procedure in NumPy, mutual information against scikit-learn (tests/fixtures/generate/analysis.py).
+//! PWCCA against the documented procedure in NumPy, mutual information against scikit-learn, word similarity against SciPy
+//! (tests/fixtures/generate/analysis.py).
 
 use reprise_model::analysis::cca::{Moments, Regularisation, Weighting};
+use reprise_model::analysis::word_similarity;
 use reprise_model::quality::Joint;
 use tch::Tensor;
 
@@ -31,7 +33,7 @@ fn check(name: &str, tolerance: f64) {
 
 #[test]
 fn well_conditioned_views_score_as_documented() {
-    for name in ["second-smaller", "first-smaller", "equal"] {
+    for name in ["second-smaller", "first-smaller", "equal", "word-vectors"] {
         check(name, 1e-6);
     }
 }
@@ -51,4 +53,17 @@ fn mutual_information_is_scikit_learn_s() {
     let found = Joint::of(400, 900, pairs).scores().mutual_information;
     let expected = fixture["information"].double_value(&[0]);
     assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
+}
+
+#[test]
+fn word_similarity_is_numpy_s_and_scipy_s() {
+    let fixture = arrays("analysis/word-similarity.npz");
+    let whole = |name: &str| Vec::<i64>::try_from(&fixture[name].view([-1])).unwrap();
+    let numbers = |name: &str| Vec::<f64>::try_from(&fixture[name]).unwrap();
+    let strata: Vec<u32> = whole("strata").into_iter().map(|label| label as u32).collect();
+    let pairs: Vec<[usize; 2]> = whole("pairs").chunks(2).map(|pair| [pair[0] as usize, pair[1] as usize]).collect();
+    let cosines = word_similarity::cosines(&fixture["rows"], &strata, 30, &pairs).unwrap();
+    assert!(cosines.iter().zip(numbers("cosines")).all(|(ours, theirs)| (ours - theirs).abs() < 1e-9), "{cosines:?}");
+    let rho = word_similarity::spearman(&cosines, &numbers("scores")).unwrap();
+    assert!((rho - numbers("rho")[0]).abs() < 1e-9, "{rho}");
 }

@@ -46,6 +46,11 @@ impl Probing {
         self.analyses.iter().flat_map(|analysis| analysis.curves(layers)).collect()
     }
 
+    /// The files from elsewhere that analyses of layers read.
+    pub fn files(&self) -> impl Iterator<Item = &Name> {
+        self.layers.iter().flat_map(|layers| layers.files(&self.analyses))
+    }
+
     /// The points of pretraining at which layers are analysed, in ascending order; none without analyses.
     pub fn points(&self, iterations: &[Iteration]) -> Vec<Point> {
         if self.analyses.is_empty() {

@@ -28,6 +28,8 @@ pub enum Stage {
     Tune(TuneStage),
     Decode(DecodeStage),
     Probe(ProbeStage),
+    WordVectors(WordVectorsStage),
+    WordPairs(WordPairsStage),
 }
 
 /// Reads and checks one split of a corpus.
@@ -230,7 +232,7 @@ pub enum ProbeStage {
     Layers(Box<LayersStage>),
 }
 
-/// Analyses every layer of the pretrained model among the inputs, or of a network with random weights.
+/// Analyses every layer of the pretrained model among the inputs, or of a network with random weights. Without names of files ([`Layers::nameless`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LayersStage {
@@ -241,6 +243,21 @@ pub struct LayersStage {
     pub seen: Vec<SplitName>,
     /// The network to draw as a first iteration draws it; none where a model is among the inputs.
     pub control: Option<Network>,
+}
+
+/// Takes in vectors of words that were made elsewhere. Gives those of words that the alignments among the inputs have (`words.txt`, `vectors.npy`),
+/// and the words that have none with their tokens (`lacking.tsv`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WordVectorsStage {
+    pub content: ContentDigest,
+}
+
+/// Takes in pairs of words with how alike people find them. Gives `pairs.tsv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WordPairsStage {
+    pub content: ContentDigest,
 }
 
 /// What an input is to the stage that reads it.
@@ -271,6 +288,12 @@ pub enum Role {
     Lexicon,
     /// Weights of a decoding that were tuned.
     Weights,
+    /// The pretrained model that another one's layers are compared with.
+    Reference,
+    /// What words mean.
+    WordVectors,
+    /// How alike words are to people.
+    WordPairs,
 }
 
 impl std::fmt::Display for Role {
@@ -288,6 +311,9 @@ impl std::fmt::Display for Role {
             Role::LanguageModel => f.write_str("language model"),
             Role::Lexicon => f.write_str("lexicon"),
             Role::Weights => f.write_str("decoding weights"),
+            Role::Reference => f.write_str("model compared with"),
+            Role::WordVectors => f.write_str("word vectors"),
+            Role::WordPairs => f.write_str("word pairs"),
         }
     }
 }
@@ -307,6 +333,8 @@ impl Stage {
             Stage::Tune(_) => "tune/1",
             Stage::Decode(_) => "decode/2",
             Stage::Probe(_) => "probe/1",
+            Stage::WordVectors(_) => "word-vectors/1",
+            Stage::WordPairs(_) => "word-pairs/1",
         }
     }
 
@@ -321,7 +349,7 @@ impl Stage {
             Stage::Units(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Probe(ProbeStage::Layers(_)) => true,
             Stage::Corpus(_) | Stage::Checkpoint(_) | Stage::Features(_) => false,
             Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) | Stage::Decode(_) => false,
-            Stage::Probe(ProbeStage::UnitQuality(_)) => false,
+            Stage::Probe(ProbeStage::UnitQuality(_)) | Stage::WordVectors(_) | Stage::WordPairs(_) => false,
         }
     }
 
@@ -339,6 +367,8 @@ impl Stage {
             Stage::Tune(settings) => canon::bytes(settings),
             Stage::Decode(settings) => canon::bytes(settings),
             Stage::Probe(settings) => canon::bytes(settings),
+            Stage::WordVectors(settings) => canon::bytes(settings),
+            Stage::WordPairs(settings) => canon::bytes(settings),
         }
     }
 

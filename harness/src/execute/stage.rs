@@ -8,7 +8,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use reprise_spec::contract::{self, DataSource, Device, Event, Failure, Input, Prefix, Request, Score};
 use reprise_spec::identity::{OutputDigest, StageKey};
-use reprise_spec::stage::{CorpusPart, LanguageModelStage, LexiconStage, ProbeStage, Stage, UnitSource};
+use reprise_spec::stage::{
+    CorpusPart, LanguageModelStage, LexiconStage, ProbeStage, Stage, UnitSource, WordPairsStage, WordVectorsStage,
+};
 
 use super::chosen::Inputs;
 use super::trainer::{self, Ended, Launch};
@@ -174,9 +176,10 @@ fn file_list<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a FileList> {
 fn named_files<'a>(job: &'a Job<'_>, stage: &Stage) -> Option<&'a NamedFiles> {
     match stage {
         Stage::Checkpoint(checkpoint) => job.corpus.checkpoint(checkpoint.content),
-        Stage::LanguageModel(LanguageModelStage::File { content, .. }) | Stage::Lexicon(LexiconStage { content }) => {
-            job.corpus.file(*content)
-        }
+        Stage::LanguageModel(LanguageModelStage::File { content, .. })
+        | Stage::Lexicon(LexiconStage { content })
+        | Stage::WordVectors(WordVectorsStage { content })
+        | Stage::WordPairs(WordPairsStage { content }) => job.corpus.file(*content),
         _ => None,
     }
 }
@@ -188,6 +191,7 @@ fn data_source(job: &Job<'_>, stage: &Stage, work: &Path) -> Result<Option<DataS
         Stage::Corpus(_) | Stage::Features(_) | Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Decode(_) => true,
         Stage::Probe(ProbeStage::UnitQuality(_) | ProbeStage::Layers(_)) | Stage::Checkpoint(_) => true,
         Stage::LanguageModel(_) | Stage::Lexicon(_) | Stage::Tune(_) => true,
+        Stage::WordVectors(_) | Stage::WordPairs(_) => true,
     };
     if !reads {
         return Ok(None);

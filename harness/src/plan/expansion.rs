@@ -37,6 +37,8 @@ struct Before {
     cumulative: u64,
     /// Steps since weights were last drawn at random.
     trained: u64,
+    /// The points whose layers were analysed, with the nodes of their models.
+    analysed: Vec<(Point, usize)>,
 }
 
 /// The points within an iteration, ascending.
@@ -88,6 +90,7 @@ impl<'a> Expansion<'a> {
         if iterations.is_empty() {
             self.judge(None, None);
         }
+        self.compare_steps(&before.analysed);
         for codebook in probing.codebooks.iter().flat_map(Codebooks::each) {
             self.codebook(&codebook, &before)?;
         }
@@ -162,6 +165,7 @@ impl<'a> Expansion<'a> {
             let node = self.add(told, Stage::Pretrain(stage), inputs.clone());
             if points.analysed.contains(&point) {
                 self.analyse_point(point, node);
+                before.analysed.push((point, node));
             }
             if points.judged.contains(&point) {
                 self.point(point, node, &whole, &inputs);

@@ -282,6 +282,8 @@ fn key_by_hand(plan: &Plan, node: &Node) -> [u8; 32] {
         Stage::Tune(settings) => by_hand::bytes(settings),
         Stage::Decode(settings) => by_hand::bytes(settings),
         Stage::Probe(settings) => by_hand::bytes(settings),
+        Stage::WordVectors(settings) => by_hand::bytes(settings),
+        Stage::WordPairs(settings) => by_hand::bytes(settings),
     });
     part(&node.seed.map_or(Vec::new(), |seed| seed.to_le_bytes().to_vec()));
     let mut inputs: Vec<_> = node.inputs.iter().map(|edge| (&edge.role, plan.nodes[edge.node].key.unwrap())).collect();

@@ -43,19 +43,39 @@ pub struct WithErrors {
 }
 
 impl Layers {
-    /// Adds what a stage found: of the control, which lies at no point, or of a model. An output that can't be read is left out.
+    /// Adds what a stage found: of the control, which lies at no point, or of a model. What several stages found of one goes together. An output
+    /// that can't be read is left out.
     pub fn add(&mut self, point: Option<Point>, output: &StoredOutput) {
         let text = std::fs::read(output.out().join(FILE));
         let Some(findings) = text.ok().and_then(|text| serde_json::from_slice::<Findings>(&text).ok()) else { return };
-        match point {
-            None => self.control = Some(findings),
-            Some(point) => {
-                let summary = |curve: &Curve| Some((curve.metric.clone(), curve.summary()?));
-                let summaries = findings.curves.iter().filter_map(summary).collect();
-                self.points.push(Analysed { point, findings, summaries });
-                self.points.sort_by_key(|analysed| analysed.point);
+        let Some(point) = point else {
+            match &mut self.control {
+                Some(control) => control.curves.extend(findings.curves),
+                None => self.control = Some(findings),
+            }
+            return;
+        };
+        let summary = |curve: &Curve| Some((curve.metric.clone(), curve.summary()?));
+        let summaries: BTreeMap<String, LayerCurve> = findings.curves.iter().filter_map(summary).collect();
+        match self.points.iter_mut().find(|analysed| analysed.point == point) {
+            Some(analysed) => {
+                analysed.findings.curves.extend(findings.curves);
+                analysed.summaries.extend(summaries);
+            }
+            None => self.points.push(Analysed { point, findings, summaries }),
+        }
+        self.points.sort_by_key(|analysed| analysed.point);
+    }
+
+    /// The last curve of each metric: of what is compared with the last point, that of the point before.
+    pub fn last_curves(&self) -> Vec<&Curve> {
+        let mut curves: Vec<&Curve> = Vec::new();
+        for curve in self.points.iter().rev().flat_map(|analysed| &analysed.findings.curves) {
+            if curves.iter().all(|known| known.metric != curve.metric) {
+                curves.push(curve);
             }
         }
+        curves
     }
 
     /// Correlates the scores of layers with the word error rates of the same models.

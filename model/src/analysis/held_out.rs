@@ -83,7 +83,7 @@ pub struct Measured {
     /// Over trials.
     pub pwcca: Spread,
     pub cca: Spread,
-    /// PWCCA of the same trials, with the regularisations that they chose, where the second view's samples are shuffled.
+    /// PWCCA of the same trials, with the regularisations that they chose, where the second view's samples are shuffled or it is another one.
     pub null: Spread,
     pub trials: Vec<Trial>,
 }
@@ -94,16 +94,27 @@ pub struct Measured {
 /// Fewer than [`SAMPLES_PER_DIMENSION`] samples for each dimension of both views together; views of different samples; fewer than two folds a
 /// trial; a view that no regularisation can be fitted on.
 pub fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u64) -> Result<Measured, StageError> {
+    let mut order: Vec<i64> = (0..y.samples() as i64).collect();
+    Draws::new(seed, "analysis null", &[], "").shuffle(&mut order);
+    measure_beside(x, y, &y.select(&order), strata, settings, seed)
+}
+
+/// Like [`measure`], with another second view for the null, of the same samples and dimension.
+pub fn measure_beside(
+    x: &View,
+    y: &View,
+    unlike: &View,
+    strata: &[u32],
+    settings: &Settings,
+    seed: u64,
+) -> Result<Measured, StageError> {
     let samples = x.samples();
-    if y.samples() != samples || strata.len() != samples {
+    if [y.samples(), unlike.samples(), strata.len()] != [samples; 3] {
         let (others, labels) = (y.samples(), strata.len());
         return Err(StageError::Failed(format!("views of {samples} and {others} samples with {labels} labels")));
     }
     enough(samples, x.dimension(), y.dimension())?;
     let splits = splits(&folds(strata, settings.folds, seed), settings, seed)?;
-    let mut order: Vec<i64> = (0..samples as i64).collect();
-    Draws::new(seed, "analysis null", &[], "").shuffle(&mut order);
-    let shuffled = y.select(&order);
     let trials: Result<Vec<Trial>, StageError> = (0..)
         .zip(&splits)
         .map(|(number, split)| trial(x, y, split, &grids(settings, seed, number), settings))
@@ -113,7 +124,7 @@ pub fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u6
     let once = Settings { fits: 1, ..settings.clone() };
     let null = |(number, (split, found)): (u64, (&Split, &Trial))| {
         let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
-        trial(x, &shuffled, split, &[vec![chosen], grids(settings, seed, number)].concat(), &once)
+        trial(x, unlike, split, &[vec![chosen], grids(settings, seed, number)].concat(), &once)
     };
     let nulls: Vec<Trial> = (0..).zip(splits.iter().zip(&trials)).map(null).collect::<Result<_, _>>()?;
     let spread = |trials: &[Trial], of: fn(&Trial) -> f64| Spread::of(&trials.iter().map(of).collect::<Vec<_>>());

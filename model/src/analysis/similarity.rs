@@ -61,7 +61,8 @@ impl Features {
     }
 }
 
-fn frobenius(matrix: &Tensor) -> f64 {
+/// The Frobenius norm.
+pub(super) fn frobenius(matrix: &Tensor) -> f64 {
     matrix.square().sum(Kind::Double).double_value(&[]).sqrt()
 }
 

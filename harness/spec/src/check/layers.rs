@@ -94,10 +94,34 @@ impl Rules<'_> {
             let message = format!("{} frames cannot make {} clusters", layers.frames.get(), largest.get());
             self.broken(&at("clusters.frames"), &[&at("frames")], message, "raise `frames`, or lower the clusters");
         }
+        self.files_of_layers(analyses, layers);
         let width = self.experiment.model.encoder.width.get();
         if let Some(components) = layers.components.filter(|components| components.get() >= width) {
             let message = format!("{} components of layers that have {width} dimensions", components.get());
             self.broken(&at("components"), &["model.encoder.width"], message, "lower them, or take them out");
+        }
+    }
+
+    fn files_of_layers(&mut self, analyses: &[Analysis], layers: &Layers) {
+        let written = [
+            (Analysis::CcaSemantic, "word-vectors", layers.word_vectors.is_some()),
+            (Analysis::WordSimilarity, "word-pairs", layers.word_pairs.is_some()),
+        ];
+        for (analysis, word, written) in written {
+            let (at, asked, name) = (format!("{LAYERS}.{word}"), analyses.contains(&analysis), analysis.word());
+            if asked && !written {
+                let message = format!("`{name}` reads a file, and none is named");
+                self.broken(ANALYSES, &[], message, format!("write `{word}: FILE` below `{LAYERS}`"));
+            }
+            if written && !asked {
+                let message = format!("only `{name}` reads this file");
+                self.broken(&at, &[ANALYSES], message, format!("add `{name}` to the analyses, or take the file out"));
+            }
+        }
+        if layers.word_vector_components.is_some() && layers.word_vectors.is_none() {
+            let (at, message) =
+                (format!("{LAYERS}.word-vector-components"), "there are no vectors of words to be reduced");
+            self.broken(&at, &[], message, "name `word-vectors`, or take it out");
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::{count, fraction};
 use crate::strategy::Clustering;
-use crate::values::{Clusters, Count, Fraction, SplitName};
+use crate::values::{Clusters, Count, Fraction, Name, SplitName};
 
 /// One way to look at every layer of a network. What each compares is what the public layer-wise toolkit compares, as far as that has it
 /// (papers.md section 4.2).
@@ -35,6 +35,14 @@ pub enum Analysis {
     Cka,
     /// How far heads look, in milliseconds, and how near to the diagonal, as a negative share of the frames; means over heads and utterances.
     Attention,
+    /// Linear CKA of frames of every layer with the same layer of the model that pretraining ended with. The null is the mean over all shuffles
+    /// of its frames.
+    CkaSteps,
+    /// PWCCA of word segments' means with vectors that say what the words mean. The null gives words each other's vectors, so that telling words
+    /// apart is in it and their meaning is not.
+    CcaSemantic,
+    /// Spearman's correlation of the cosine of two words' means with how alike people find the two. The null shuffles what people said.
+    WordSimilarity,
 }
 
 impl Analysis {
@@ -52,6 +60,9 @@ impl Analysis {
             Self::EffectiveRank => "effective-rank",
             Self::Cka => "cka",
             Self::Attention => "attention",
+            Self::CkaSteps => "cka-steps",
+            Self::CcaSemantic => "cca-semantic",
+            Self::WordSimilarity => "word-similarity",
         }
     }
 
@@ -83,7 +94,7 @@ impl Analysis {
 
     /// Whether it needs to know where words are.
     pub fn reads_words(self) -> bool {
-        matches!(self, Self::CcaWord | Self::MiWord)
+        matches!(self, Self::CcaWord | Self::MiWord | Self::CcaSemantic | Self::WordSimilarity)
     }
 
     /// Whether it needs to know where phones are.
@@ -98,7 +109,11 @@ impl Analysis {
 
     /// Whether it is made of a sample of single frames.
     pub fn samples_frames(self) -> bool {
-        matches!(self, Self::CcaMel | Self::CcaIntra | Self::Pnmi | Self::EffectiveRank | Self::Cka)
+        match self {
+            Self::CcaMel | Self::CcaIntra | Self::Pnmi | Self::EffectiveRank | Self::Cka | Self::CkaSteps => true,
+            Self::CcaWord | Self::CcaPhone | Self::CcaSemantic | Self::WordSimilarity => false,
+            Self::MiWord | Self::MiPhone | Self::Abx | Self::Attention => false,
+        }
     }
 
     /// Whether it fits codebooks, for which some utterances are set apart.
@@ -108,7 +123,7 @@ impl Analysis {
 
     /// Whether it is a canonical correlation.
     pub fn is_cca(self) -> bool {
-        matches!(self, Self::CcaWord | Self::CcaPhone | Self::CcaMel | Self::CcaIntra)
+        matches!(self, Self::CcaWord | Self::CcaPhone | Self::CcaMel | Self::CcaIntra | Self::CcaSemantic)
     }
 }
 
@@ -157,6 +172,33 @@ pub struct Layers {
     /// Draws of the shuffled-label null of mutual information and purities.
     #[serde(default = "null_draws")]
     pub null_draws: Count,
+    /// Vectors of words, for `cca-semantic`: a file below a data root with a word and its numbers a line, as GloVe has them. Words are looked up
+    /// in lower case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_vectors: Option<Name>,
+    /// Principal components that the vectors of words are reduced to, which the metric's name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_vector_components: Option<Count>,
+    /// How alike people find two words, for `word-similarity`: a file below a data root with two words and a number a line, separated by tabs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_pairs: Option<Name>,
+    /// The fewest pairs that `word-similarity` is measured on.
+    #[serde(default = "least_pairs", skip_serializing_if = "is_least_pairs")]
+    pub least_word_pairs: Count,
+}
+
+impl Layers {
+    /// The files from elsewhere that these analyses read.
+    pub fn files<'a>(&'a self, analyses: &'a [Analysis]) -> impl Iterator<Item = &'a Name> {
+        let asked = |analysis| analyses.contains(&analysis);
+        let vectors = self.word_vectors.iter().filter(move |_| asked(Analysis::CcaSemantic));
+        vectors.chain(self.word_pairs.iter().filter(move |_| asked(Analysis::WordSimilarity)))
+    }
+
+    /// Without the names of files, which stages know by their content.
+    pub fn nameless(&self) -> Self {
+        Self { word_vectors: None, word_pairs: None, ..self.clone() }
+    }
 }
 
 /// How many tokens of a label are analysed.
@@ -242,4 +284,13 @@ fn clustering() -> Clustering {
 
 fn null_draws() -> Count {
     count(20)
+}
+
+fn least_pairs() -> Count {
+    count(20)
+}
+
+/// Absent from identities then, so that experiments from before the word keep theirs.
+fn is_least_pairs(count: &Count) -> bool {
+    *count == least_pairs()
 }

@@ -11,14 +11,14 @@ use crate::results::layers::{Analysed, Layers, WithErrors};
 /// The tables of all metrics, then their summaries, then what restricts them; empty without analyses.
 pub fn tables(layers: &Layers) -> Vec<String> {
     let Some(last) = layers.points.last() else { return Vec::new() };
-    let mut parts: Vec<String> = last.findings.curves.iter().map(|curve| heat_map(curve, layers)).collect();
+    let mut parts: Vec<String> = layers.last_curves().iter().map(|curve| heat_map(curve, layers)).collect();
     parts.push(summaries(layers));
     parts.extend(with_errors(&layers.with_errors));
     parts.extend(notes(layers, last));
     parts
 }
 
-/// One row a layer, one column a step; beside the last step its deviation and its null, and the control.
+/// One row a layer, one column a step; beside the last step that has the metric its deviation and its null, and the control.
 fn heat_map(last: &Curve, layers: &Layers) -> String {
     let metric = last.metric.as_str();
     let steps: Vec<String> = layers.points.iter().map(|analysed| analysed.point.cumulative.to_string()).collect();
@@ -60,10 +60,10 @@ fn number(value: Option<f64>) -> String {
 
 /// Where each curve has its maximum, and what the layers above lose.
 fn summaries(layers: &Layers) -> String {
-    let Some(last) = layers.points.last() else { return String::new() };
     let mut rows = Vec::new();
-    for curve in &last.findings.curves {
-        for Analysed { point, summaries, .. } in &layers.points {
+    for curve in layers.last_curves() {
+        let measured = |analysed: &&Analysed| analysed.findings.curve(&curve.metric).is_some();
+        for Analysed { point, summaries, .. } in layers.points.iter().filter(measured) {
             let mut row = vec![curve.metric.clone(), point.cumulative.to_string()];
             row.extend(match summaries.get(&curve.metric) {
                 Some(found) => {
@@ -100,7 +100,7 @@ fn with_errors(all: &[WithErrors]) -> Option<String> {
 
 /// What the numbers cannot show, and what was left out of them.
 fn notes(layers: &Layers, last: &Analysed) -> Option<String> {
-    let Findings { depth, too_shallow, seen_in_pretraining, unaligned, labels, curves, .. } = &last.findings;
+    let Findings { depth, too_shallow, seen_in_pretraining, unaligned, labels, .. } = &last.findings;
     let mut notes = Vec::new();
     if *too_shallow {
         notes.push(format!("{depth} layers are too shallow to show what top layers do"));
@@ -117,13 +117,13 @@ fn notes(layers: &Layers, last: &Analysed) -> Option<String> {
     }
     for (kind, labels) in labels {
         let (kept, segments, rare) = (labels.analysed.len(), labels.segments, labels.dropped.len());
-        notes.push(format!("{kind}: {kept} labels with {segments} segments; {rare} rare labels dropped"));
+        notes.push(format!("{kind}: {kept} labels with {segments} segments; {rare} dropped"));
     }
     if !unaligned.is_empty() {
         notes.push(format!("left out without alignment: {}", unaligned.join(", ")));
     }
     let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for curve in curves {
+    for curve in layers.last_curves() {
         if let Some(reason) = curve.layers.iter().find_map(|score| score.refused.as_deref()) {
             refused.entry(reason).or_default().push(&curve.metric);
         }

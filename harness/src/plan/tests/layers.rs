@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use reprise_spec::stage::Role;
 use serde_json::{Value, json};
 
 use super::*;
@@ -67,6 +68,48 @@ fn networks_share_their_control_whatever_they_are_trained_on() {
     assert_eq!(controls[0].runs.len(), 2);
 }
 
+#[test]
+fn points_are_compared_with_the_last_by_stages_of_their_own() {
+    let layers = json!({ "splits": ["test"] });
+    let [plain, compared] = [json!(["cca-mel"]), json!(["cca-mel", "cka-steps"])].map(|analyses| {
+        let experiment = probed(json!({ "analyses": analyses, "at": [250], "layers": layers }), json!({}));
+        Plan::new(&experiment, &contents(&experiment)).unwrap()
+    });
+    let keys = |plan: &Plan| plan.nodes.iter().map(|node| node.key).collect::<BTreeSet<_>>();
+    let added: Vec<&Node> = compared.nodes.iter().filter(|node| !keys(&plain).contains(&node.key)).collect();
+    let names: Vec<&str> = added.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["layers of random weights beside the last", "layers at 250 beside the last", "layers at 300 beside the last"]
+    );
+    assert!(keys(&plain).is_subset(&keys(&compared)));
+    let last = compared.nodes.iter().position(|node| node.name == "pretrain iteration 2").unwrap();
+    let reference = |node: &&Node| node.inputs.iter().any(|edge| edge.node == last && edge.role == Role::Reference);
+    assert!(added.iter().all(reference), "{}", outline(&compared));
+}
+
+#[test]
+fn what_words_mean_is_known_by_its_content() {
+    let layers = |name: &str| json!({ "splits": ["test"], "word-vectors": name, "word-pairs": "pairs.tsv" });
+    let analyses = json!(["cca-semantic", "word-similarity"]);
+    let of = |name: &str| probed(json!({ "analyses": analyses, "layers": layers(name) }), json!({}));
+    let experiment = of("glove.txt");
+    let mut contents = contents(&experiment);
+    let key = |experiment: &Experiment, contents: &Contents| {
+        Plan::new(experiment, contents).unwrap().nodes.into_iter().find(|node| node.name == "layers").unwrap().key
+    };
+    let before = key(&experiment, &contents);
+    assert!(before.is_some());
+    let name = |name: &str| Name::try_from(name.to_owned()).unwrap();
+    let mut renamed = self::contents(&of("moved.txt"));
+    renamed.files.insert(name("moved.txt"), contents.files[&name("glove.txt")]);
+    assert_eq!(key(&of("moved.txt"), &renamed), before, "a name is no content");
+    contents.files.get_mut(&name("glove.txt")).unwrap().0[0] ^= 1;
+    assert_ne!(key(&experiment, &contents), before);
+    contents.files.clear();
+    assert_eq!(key(&experiment, &contents), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -98,7 +141,7 @@ proptest! {
             let expected = ["layers", "alignments"].iter().any(|word| name.starts_with(word)) || name.contains(" to step ");
             prop_assert!(expected, "{}", name);
         }
-        let points = after.nodes.iter().filter(|node| node.name.starts_with("layers") && node.inputs.iter().any(|edge| edge.role == reprise_spec::stage::Role::Pretrained));
+        let points = after.nodes.iter().filter(|node| node.name.starts_with("layers") && node.inputs.iter().any(|edge| edge.role == Role::Pretrained));
         let expected = analysed.variants[0].setting.probing.points(&analysed.variants[0].setting.iterations).len();
         prop_assert_eq!(points.count(), expected);
     }

@@ -73,8 +73,7 @@ pub fn of_segments(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer)
     let words = analysis == Analysis::MiWord;
     let sizes = &settings.layers.clusters;
     let sizes = if words { &sizes.words } else { &sizes.phones };
-    let fitting: BTreeSet<&str> =
-        material.subjects.iter().filter(|subject| subject.fits).map(|subject| subject.name.as_str()).collect();
+    let fitting = material.fitting();
     let mut curves = Vec::new();
     for clusters in sizes.iter().map(|size| size.get()) {
         let mut found: Vec<Vec<Information>> = Vec::new();
@@ -105,15 +104,15 @@ pub fn of_segments(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer)
 }
 
 /// The segments that fit a codebook and those that measure it, as rows, with the latter's labels.
-struct Parts {
-    fitting: Vec<i64>,
+pub struct Parts {
+    pub fitting: Vec<i64>,
     measured: Vec<i64>,
     labels: Vec<u32>,
     of: u32,
 }
 
 impl Parts {
-    fn of(sample: &Sample, fitting: &BTreeSet<&str>) -> Self {
+    pub fn of(sample: &Sample, fitting: &BTreeSet<&str>) -> Self {
         let mut parts =
             Self { fitting: Vec::new(), measured: Vec::new(), labels: Vec::new(), of: sample.labels.len() as u32 };
         let segments = sample.segments.iter().flat_map(|(name, segments)| segments.iter().map(move |s| (name, s)));

@@ -1,65 +1,17 @@
-//! Canonical correlations of layers with words, phones, log-mel energies and layer 0.
+//! Canonical correlations of layers with words, phones, log-mel energies, layer 0 and what words mean.
 
 use reprise_spec::layers::Curve;
-use reprise_spec::network::Network;
 use reprise_spec::probing::Analysis;
-use reprise_spec::stage::LayersStage;
 use tch::Tensor;
 
 use super::Evidence;
-use super::material::Sampling;
+use super::meaning::Covered;
 use super::scoring::{One, Scorer};
-use crate::analysis::held_out::{self, Settings, needed};
+use crate::analysis::held_out::{self, Measured, Settings};
 use crate::analysis::sample::Sample;
 use crate::analysis::view::{View, metric_name};
 use crate::failure::StageError;
-use crate::features::MEL_BINS;
 use crate::quality::Verdict;
-
-/// Refuses canonical correlations with fewer samples than their dimensions need, all at once and before anything passes through the network.
-pub fn enough_samples(settings: &LayersStage, network: &Network, sampling: &Sampling) -> Result<(), StageError> {
-    let (depth, width) = (network.encoder.layers.get(), network.encoder.width.get() as usize);
-    let layer = settings.layers.components.map_or(width, |components| components.get() as usize);
-    let (mut short, mut room) = (Vec::new(), width);
-    for analysis in settings.analyses.iter().filter(|analysis| analysis.is_cca()) {
-        let frames = sampling.frames.as_ref().map_or(0, |frames| frames.count);
-        let of = |sample: &Option<Sample>| sample.as_ref().map_or((0, 0), |s| (s.strata().len(), s.labels.len()));
-        let (samples, target) = match analysis {
-            Analysis::CcaWord => of(&sampling.words),
-            Analysis::CcaPhone => of(&sampling.phones),
-            Analysis::CcaMel => (frames, MEL_BINS),
-            _ => (frames, layer),
-        };
-        let needed = needed(layer, target);
-        if samples < needed {
-            let word = analysis.word();
-            let (lacking, per) = (needed - samples, held_out::SAMPLES_PER_DIMENSION);
-            short.push(format!(
-                "{word} of layers 0 to {depth}: {samples} samples are {lacking} too few for views of {layer} and {target} dimensions, which \
-                 need {needed}: {per} for each dimension"
-            ));
-            let dimensions = samples / per;
-            room = room.min(match analysis {
-                Analysis::CcaIntra => dimensions / 2,
-                _ => dimensions.saturating_sub(target),
-            });
-        }
-    }
-    if short.is_empty() {
-        return Ok(());
-    }
-    let reduce = match room {
-        0 => String::new(),
-        _ => format!(
-            ", or reduce layers to at most {room} principal components with `probing.layers.components`, which makes other metrics with \
-             names of their own"
-        ),
-    };
-    Err(StageError::refused(
-        short.join("\n"),
-        format!("allow more tokens a label or more `frames`, take more splits{reduce}"),
-    ))
-}
 
 /// One of the canonical correlations at every layer.
 pub fn curve(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, StageError> {
@@ -85,15 +37,44 @@ pub fn curve(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Re
             (Analysis::CcaMel, ..) => frames(&gathered.mel[layer])?,
             _ => frames(&gathered.frames[0])?,
         };
-        let found = held_out::measure(&reduced(View::new(x)?), &y, &strata, &cca, sampling.seed)?;
-        Ok(One {
-            samples: found.samples as u64,
-            sizes: vec![found.dimension_x as u64, found.dimension_y as u64],
-            values: found.trials.iter().map(|trial| trial.pwcca).collect(),
-            null: Some(found.null),
-            verdict: Verdict::Sound,
-        })
+        Ok(one(held_out::measure(&reduced(View::new(x)?), &y, &strata, &cca, sampling.seed)?))
     })
+}
+
+/// The canonical correlation of words with what they mean at every layer, on the segments whose words have a vector.
+pub fn semantic(evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, StageError> {
+    let Evidence { settings, material, samplings, gathered, .. } = evidence;
+    let [components, of_vectors] = [settings.layers.components, settings.layers.word_vector_components]
+        .map(|components| components.map(|components| components.get() as usize));
+    let analysis = Analysis::CcaSemantic;
+    let metric = metric_name(analysis.word(), components, of_vectors);
+    let cca = Settings::from(&settings.layers);
+    let reduced = |view: View, to: Option<usize>| match to {
+        Some(components) => view.reduced(components),
+        None => view,
+    };
+    scorer.curve(analysis, &metric, samplings.len(), &|layer, index| {
+        let sampling = &samplings[index];
+        let (Some(words), Some(vectors)) = (&sampling.words, &material.meanings.vectors) else {
+            return Err(StageError::Failed("there are no vectors of words among the inputs".into()));
+        };
+        let covered = Covered::of(words, vectors);
+        let rows = gathered[index].words[layer].index_select(0, &Tensor::from_slice(&covered.rows));
+        let y = reduced(covered.view()?, of_vectors);
+        let exchanged = reduced(covered.exchanged(sampling.seed)?, of_vectors);
+        let x = reduced(View::new(&rows)?, components);
+        Ok(one(held_out::measure_beside(&x, &y, &exchanged, &covered.strata, &cca, sampling.seed)?))
+    })
+}
+
+fn one(found: Measured) -> One {
+    One {
+        samples: found.samples as u64,
+        sizes: vec![found.dimension_x as u64, found.dimension_y as u64],
+        values: found.trials.iter().map(|trial| trial.pwcca).collect(),
+        null: Some(found.null),
+        verdict: Verdict::Sound,
+    }
 }
 
 /// Segments and their one-hot labels.

@@ -236,9 +236,8 @@ impl Gathering<'_> {
             return Ok(());
         };
         let strides: Vec<u64> = hidden.states().iter().map(|state| hidden.stride(state)).collect();
-        let slowest = strides.iter().copied().max().unwrap_or(FRAME_STRIDE);
         for (layer, (state_td, stride)) in states.iter().zip(&strides).enumerate() {
-            let at: Vec<i64> = at.iter().map(|t| (t * (slowest / stride)) as i64).collect();
+            let at = at_layer(at, &strides, layer);
             self.frames[layer].put(*first, state_td, &at)?;
             if let (Some(rows), Some(mel_tm)) = (self.mel.get_mut(layer), mel) {
                 rows.put(*first, &mel_at(mel_tm, *stride, state_td.size()[0] as u64), &at)?;
@@ -259,6 +258,12 @@ impl Gathering<'_> {
             }
         }
     }
+}
+
+/// The frames of a layer at the moments that were drawn on the grid of the slowest.
+pub fn at_layer(at: &[u64], strides: &[u64], layer: usize) -> Vec<i64> {
+    let slowest = strides.iter().copied().max().unwrap_or(FRAME_STRIDE);
+    at.iter().map(|t| (t * (slowest / strides[layer])) as i64).collect()
 }
 
 /// The phone at the centre of every frame of 20 ms; none where the aligner found none, or phones aren't read.

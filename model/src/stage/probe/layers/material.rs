@@ -1,6 +1,6 @@
 //! What layers are analysed on: the utterances with their words and phones, and what is drawn of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reprise_spec::arithmetic::frames_at;
 use reprise_spec::layers::Labels;
@@ -8,6 +8,7 @@ use reprise_spec::network::Network;
 use reprise_spec::probing::Analysis;
 use reprise_spec::stage::{LayersStage, Role};
 
+use super::meaning::Meanings;
 use crate::alignment::{Alignments, Interval, Tier};
 use crate::analysis::frames::FrameSample;
 use crate::analysis::sample::{Sample, phone_label, word_label};
@@ -29,6 +30,7 @@ pub struct Material {
     /// By the names of subjects; empty where no analysis reads them.
     words: Tier,
     pub phones: Tier,
+    pub meanings: Meanings,
 }
 
 /// One utterance.
@@ -90,7 +92,12 @@ impl Material {
         for index in Draws::new(seed, "analysis fit utterances", &[], "").distinct(fits, subjects.len() as u64) {
             subjects[index as usize].fits = true;
         }
-        Ok(Self { corpora, subjects, unaligned, words, phones })
+        Ok(Self { corpora, subjects, unaligned, words, phones, meanings: Meanings::read(work)? })
+    }
+
+    /// The names of the subjects that fit codebooks.
+    pub fn fitting(&self) -> BTreeSet<&str> {
+        self.subjects.iter().filter(|subject| subject.fits).map(|subject| subject.name.as_str()).collect()
     }
 
     /// The samples of a subject at 16 kHz.
@@ -126,15 +133,16 @@ impl Material {
 }
 
 impl Sampling {
-    /// The labels of its segments, which are those of every sampling.
-    pub fn labels(&self) -> BTreeMap<String, Labels> {
+    /// The labels of its segments, which are those of every sampling, and what is known of their meaning.
+    pub fn labels(&self, meanings: &Meanings) -> BTreeMap<String, Labels> {
         let told = |sample: &Sample| Labels {
             analysed: sample.labels.clone(),
             segments: sample.segments.values().map(|segments| segments.len() as u64).sum(),
             dropped: sample.dropped.clone(),
         };
         let kinds = [("words", &self.words), ("phones", &self.phones)];
-        kinds.into_iter().filter_map(|(kind, sample)| Some((kind.to_owned(), told(sample.as_ref()?)))).collect()
+        let told = kinds.into_iter().filter_map(|(kind, sample)| Some((kind.to_owned(), told(sample.as_ref()?))));
+        told.chain(self.words.iter().flat_map(|words| meanings.labels(words))).collect()
     }
 }
 
