@@ -21,6 +21,7 @@ pub mod plan;
 pub mod print;
 pub mod progress;
 pub mod recorded;
+pub mod report;
 pub mod rerun;
 pub mod resume;
 pub mod run;
@@ -74,6 +75,7 @@ pub enum Verb {
     Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
+    Report(report::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -96,6 +98,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Report(args) => report::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

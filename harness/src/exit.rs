@@ -12,6 +12,7 @@ use crate::explain::ExplainError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
+use crate::report::render::RenderError;
 use crate::store::StoreError;
 
 /// Exit codes. They are an interface: scripts may rely on them.
@@ -81,7 +82,7 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
+user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError, RenderError);
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

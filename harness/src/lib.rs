@@ -8,6 +8,7 @@
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
+//! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
@@ -25,6 +26,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod inert;
 pub mod interrupt;
 pub mod lease;
 pub mod measures;
@@ -33,6 +35,7 @@ pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
+pub mod report;
 pub mod rerun;
 pub mod results;
 pub mod significance;
