@@ -11,6 +11,7 @@
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
+//! - [`inert`] shows text that comes from data so that it can do nothing.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
 //! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
