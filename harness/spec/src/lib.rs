@@ -23,6 +23,7 @@ pub mod network;
 pub mod node;
 pub mod probing;
 pub mod problem;
+pub mod random;
 pub mod read;
 pub mod recognition;
 pub mod schema;
