@@ -4,6 +4,7 @@
 //! caller's environment.
 
 mod place;
+mod planted;
 
 mod decoding;
 mod disk;
@@ -20,6 +21,7 @@ mod language_models;
 mod layers;
 mod provenance;
 mod recognition;
+mod report;
 mod rerun;
 mod screens;
 mod unit_labels;

@@ -82,7 +82,17 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError, RenderError);
+user_errors!(
+    SpecErrors,
+    DataError,
+    StoreError,
+    ProjectError,
+    PlanError,
+    ExplainError,
+    NameError,
+    AudioListError,
+    RenderError
+);
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

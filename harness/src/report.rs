@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::store::{RunId, Status};
 
+pub mod checks;
 pub mod curves;
 pub mod figure;
 pub mod history;
@@ -29,6 +30,7 @@ pub mod units;
 pub mod verdict;
 pub mod write;
 
+use checks::Checks;
 use curves::Logged;
 use parts::{Part, Section};
 use subject::{Kind, Subject};
@@ -97,7 +99,8 @@ impl Report {
         sections.push(settings::again(subject));
         sections.extend(runs::section(subject));
         let experiment = subject.experiment.as_ref();
-        let text = |of: fn(&reprise_spec::experiment::Experiment) -> &String| experiment.map(of).cloned().unwrap_or_default();
+        let text =
+            |of: fn(&reprise_spec::experiment::Experiment) -> &String| experiment.map(of).cloned().unwrap_or_default();
         let run = |(place, run): (usize, &subject::Run)| RunOf {
             id: run.record.id.clone(),
             group: subject.groups[place].name.clone(),
@@ -141,17 +144,6 @@ fn clear(parts: &mut [Part]) {
             _ => {}
         }
     }
-}
-
-/// What was checked of a subject beside its numbers: claims, goldens, published values.
-#[derive(Clone, Debug, Default)]
-pub struct Checks {
-    /// Outcomes of every kind of check; one without outcomes was not made.
-    pub tallies: Vec<verdict::Tally>,
-    /// Shown first.
-    pub sections: Vec<Section>,
-    /// Shown near the end.
-    pub beside: Vec<Section>,
 }
 
 /// What variants assume, each assumption once.

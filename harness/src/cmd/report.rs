@@ -4,9 +4,10 @@ use super::{Places, load, print, progress};
 use crate::estimate;
 use crate::exit::{Exit, Failure};
 use crate::outlook;
+use crate::report::checks::Checks;
 use crate::report::render::{Templates, render};
 use crate::report::subject::Subject;
-use crate::report::{Checks, Report, curves, planned, write};
+use crate::report::{Report, curves, planned, write};
 use crate::store::{RunRecord, Store};
 
 /// Write a report: a page that stands alone, the same in Markdown, its figures, and its numbers as CSV and JSON
@@ -24,7 +25,7 @@ pub struct Args {
     /// Of an experiment: all its finished runs by when they were made, so that one sees numbers move between builds
     #[arg(long)]
     history: bool,
-    /// A folder with templates of your own: any of report.html, report.md and report.css
+    /// A folder with templates of your own: any of report.html, report.md, report.css and figure.css
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
     /// Print the report as JSON and write nothing
@@ -62,6 +63,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }
         None => Subject::runs(records(&args.subjects, &store)?, &store),
     };
+    checks.reruns(&subject);
     let logs = curves::logs(&subject);
     let report = Report::of(&subject, &logs, checks);
     if args.json {

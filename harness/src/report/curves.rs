@@ -44,7 +44,9 @@ impl Logged {
                 (Stage::Pretrain(_), Some(point)) if point.ends_iteration && point.rate != Rate::CooledDown => {
                     ("pretraining", point.iteration, point.cumulative - point.step)
                 }
-                (Stage::Finetune(settings), point) if settings.top == Top::Kept && point == last => ("fine-tuning", 1, 0),
+                (Stage::Finetune(settings), point) if settings.top == Top::Kept && point == last => {
+                    ("fine-tuning", 1, 0)
+                }
                 _ => continue,
             };
             for (name, points) in logged(output, store) {
@@ -65,7 +67,8 @@ pub fn logs(subject: &Subject<'_>) -> Vec<Vec<Logged>> {
     let mut read: Vec<Logged> = std::thread::scope(|scope| {
         let read = |chunk: &[&Run]| chunk.iter().map(|run| Logged::of(run, store)).collect::<Vec<_>>();
         let started: Vec<_> = runs.chunks(share).map(|chunk| scope.spawn(move || read(chunk))).collect();
-        let finished = started.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let finished =
+            started.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         finished.flatten().collect()
     });
     let rest = subject.groups.iter().map(|group| read.drain(..group.runs.len()).collect());
@@ -109,13 +112,21 @@ fn lines_of(subject: &Subject<'_>) -> usize {
     if subject.kind == Kind::History { subject.all().count() } else { subject.groups.len() }
 }
 
-fn curve(subject: &Subject<'_>, logs: &[Vec<Logged>], name: &str, title: &str, unit: Unit, pieces: usize) -> Option<Figure> {
+fn curve(
+    subject: &Subject<'_>,
+    logs: &[Vec<Logged>],
+    name: &str,
+    title: &str,
+    unit: Unit,
+    pieces: usize,
+) -> Option<Figure> {
     let line = |(place, (group, logs)): (usize, (&Group, &Vec<Logged>))| {
         let series: Vec<&Series> = logs.iter().filter_map(|log| log.0.get(name)).collect();
         Line { name: group.name.clone(), style: Style::Group(place), dots: thinned(over_seeds(&series), pieces) }
     };
     let lines: Vec<Line> = subject.groups.iter().zip(logs).enumerate().map(line).collect();
-    let what = if name.starts_with("pretraining") { "steps of pretraining, cumulative" } else { "steps of fine-tuning" };
+    let what =
+        if name.starts_with("pretraining") { "steps of pretraining, cumulative" } else { "steps of fine-tuning" };
     let description = format!("{title}, by {what}.{}", bands(&lines));
     let y = name.rsplit('/').next().unwrap_or(name).replace('-', " ");
     lines::figure(&format!("curve-{}", slug(name)), title, description, [what, &y], unit, lines)

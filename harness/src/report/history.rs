@@ -48,7 +48,8 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
         let title = format!("WER on {split} by run");
         let description = format!("{title}, oldest first; one line a seed.");
         let id = format!("history-{}", slug(&split));
-        let figure = lines::figure(&id, &title, description, ["run, oldest first", "word error rate"], Unit::Percent, drawn);
+        let figure =
+            lines::figure(&id, &title, description, ["run, oldest first", "word error rate"], Unit::Percent, drawn);
         parts.extend(figure.map(|figure| Part::Figures(vec![figure])));
     }
     rows.sort_by(|a, b| a[0].shown.cmp(&b[0].shown));

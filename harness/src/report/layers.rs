@@ -22,7 +22,7 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     let figures: Vec<Figure> = metrics.iter().filter_map(|metric| curve(subject, metric)).collect();
     parts.push(Part::Text(
         "Layer 0 is the input of the Transformer stack. Dashed grey is what shuffled labels give, dotted grey what random weights give, each the \
-         mean over all models shown."
+         mean over all models shown. In the tables below, mid marks a model in mid-schedule, and brackets a number that supports nothing."
             .into(),
     ));
     parts.push(Part::Figures(figures));
@@ -71,7 +71,8 @@ fn curve(subject: &Subject<'_>, metric: &str) -> Option<Figure> {
     let mut lines: Vec<Line> = Vec::new();
     for (place, group) in subject.groups.iter().enumerate() {
         let findings: Vec<&Findings> = last(group).map(|(_, findings)| findings).collect();
-        let refused = findings.iter().any(|findings| column(findings, metric).values().any(|score| score.refused.is_some()));
+        let refused =
+            findings.iter().any(|findings| column(findings, metric).values().any(|score| score.refused.is_some()));
         let mut dots = over(findings, |score| score.mean);
         dots.iter_mut().for_each(|dot| dot.hollow = refused);
         lines.push(Line { name: group.name.clone(), style: Style::Group(place), dots });
@@ -80,22 +81,38 @@ fn curve(subject: &Subject<'_>, metric: &str) -> Option<Figure> {
     let all = || subject.groups.iter().flat_map(last).map(|(_, findings)| findings).collect::<Vec<_>>();
     let plain = |dots: Vec<Dot>| dots.into_iter().map(|dot| Dot { band: None, ..dot }).collect::<Vec<_>>();
     let bands = super::curves::bands(&lines);
-    let null = plain(over(all(), |score| score.null));
+    let mut null = plain(over(all(), |score| score.null));
     let controls = subject.all().filter_map(|(_, run)| run.results.layers.control.as_ref()).collect();
     let control = plain(over(controls, |score| score.mean));
+    let mut note = None;
+    let ends = |dots: &mut dyn Iterator<Item = f64>| {
+        dots.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)))
+    };
+    let (low, high) = ends(&mut lines.iter().flat_map(|line| &line.dots).chain(&control).map(|dot| dot.y));
+    let (null_low, null_high) = ends(&mut null.iter().map(|dot| dot.y));
+    // A null far below would press the curves into a flat line.
+    if null_high < low - (high - low) {
+        note = Some(format!("Shuffled labels give {} to {}, below the axis.", score(null_low), score(null_high)));
+        null.clear();
+    }
     lines.push(Line { name: "shuffled labels".into(), style: Style::Null, dots: null });
     lines.push(Line { name: "random weights".into(), style: Style::Control, dots: control });
     let marks = if refused { " Hollow points rest on too small a sample and support nothing." } else { "" };
-    let description = format!("{metric} of every layer after the last step.{bands}{marks}");
+    let below = note.as_deref().map_or(String::new(), |note| format!(" {note}"));
+    let description = format!("{metric} of every layer after the last step.{bands}{marks}{below}");
     let title = format!("{metric} by layer");
-    lines::figure(&format!("layers-{}", slug(metric)), &title, description, ["layer", metric], Unit::Plain, lines)
+    let figure =
+        lines::figure(&format!("layers-{}", slug(metric)), &title, description, ["layer", metric], Unit::Plain, lines);
+    figure.map(|figure| Figure { note, ..figure })
 }
 
 /// One table a group: layers from the top down, steps from left to right, then null and control. All of a metric share their shades.
 fn heat_maps(subject: &Subject<'_>, metric: &str) -> Vec<Table> {
     let range = {
         let points = subject.all().flat_map(|(_, run)| &run.results.layers.points);
-        let means = points.flat_map(|analysed| column(&analysed.findings, metric).into_values().filter_map(|score| score.mean).collect::<Vec<_>>());
+        let means = points.flat_map(|analysed| {
+            column(&analysed.findings, metric).into_values().filter_map(|score| score.mean).collect::<Vec<_>>()
+        });
         let finite: Vec<f64> = means.filter(|mean| mean.is_finite()).collect();
         let low = finite.iter().copied().fold(f64::INFINITY, f64::min);
         (low, finite.into_iter().fold(f64::NEG_INFINITY, f64::max))
@@ -109,7 +126,8 @@ fn heat_maps(subject: &Subject<'_>, metric: &str) -> Vec<Table> {
         }
         let layers: BTreeSet<u32> =
             points.values().flatten().flat_map(|(_, findings)| column(findings, metric).into_keys()).collect();
-        let controls: Vec<&Findings> = group.runs.iter().filter_map(|run| run.results.layers.control.as_ref()).collect();
+        let controls: Vec<&Findings> =
+            group.runs.iter().filter_map(|run| run.results.layers.control.as_ref()).collect();
         let rows = layers.iter().rev().map(|layer| {
             let mut row = vec![Cell::text(format!("layer {layer}"))];
             row.extend(points.iter().map(|(point, found)| cell(*point, found, metric, *layer, range)));
@@ -124,14 +142,15 @@ fn heat_maps(subject: &Subject<'_>, metric: &str) -> Vec<Table> {
         let steps: Vec<String> = points
             .keys()
             .map(|point| match point.rate {
-                Rate::Running => format!("#{} (mid-schedule)", point.cumulative),
+                Rate::Running => format!("#{} (mid)", point.cumulative),
                 Rate::Annealed | Rate::CooledDown => format!("#{}", point.cumulative),
             })
             .collect();
         let mut columns = vec!["Steps"];
         columns.extend(steps.iter().map(String::as_str));
         columns.extend(["#Null", "#Random weights"]);
-        let seeds = if group.runs.len() > 1 { format!(", mean over {} seeds", group.runs.len()) } else { String::new() };
+        let seeds =
+            if group.runs.len() > 1 { format!(", mean over {} seeds", group.runs.len()) } else { String::new() };
         let id = format!("heat-{}-{place}", slug(metric));
         let table = Table::new(id, format!("{metric} of {}{seeds}", group.name), &columns, rows);
         (!layers.is_empty()).then_some(Table { heat: true, ..table })
@@ -145,9 +164,9 @@ fn cell(point: Point, found: &[(&Run, &Findings)], metric: &str, layer: u32, (lo
     let Some(mean) = mean(scores.iter().filter_map(|(_, score)| score.mean)) else { return Cell::none() };
     let refused = scores.iter().any(|(_, score)| score.refused.is_some());
     let other = |score: &LayerScore| score.other.map_or(String::new(), |other| format!(":{other}"));
-    let sources = scores.iter().filter_map(|(run, score)| {
-        Some(run.source(stage(run, point)?, &format!("{metric}@{layer}{}", other(score))))
-    });
+    let sources = scores
+        .iter()
+        .filter_map(|(run, score)| Some(run.source(stage(run, point)?, &format!("{metric}@{layer}{}", other(score)))));
     let shade = ((mean - low) / (high - low) * 9.999).clamp(0.0, 9.0);
     let cell = Cell { shade: shade.is_finite().then_some(shade as u8), ..Cell::number(mean, score) }.from(sources);
     match refused {
@@ -184,7 +203,12 @@ fn summaries(subject: &Subject<'_>, metrics: &[String]) -> Table {
             };
             let mut row = vec![Cell::text(metric), Cell::text(&group.name), Cell::count(found.len() as u64)];
             row.push(Cell::text(layers.join(", ")));
-            row.extend([of(|curve| curve.best), of(|curve| curve.last), of(|curve| curve.top_drop), of(|curve| curve.area)]);
+            row.extend([
+                of(|curve| curve.best),
+                of(|curve| curve.last),
+                of(|curve| curve.top_drop),
+                of(|curve| curve.area),
+            ]);
             rows.push(row);
         }
     }
@@ -229,7 +253,8 @@ pub fn limits(subject: &Subject<'_>) -> Vec<String> {
         limits.push(format!("Seen in pretraining: {}.", seen.into_iter().collect::<Vec<_>>().join(", ")));
     }
     let curves = findings.iter().flat_map(|found| &found.curves);
-    let refused = curves.filter_map(|curve| Some((curve.layers.iter().find_map(|score| score.refused.as_deref())?, &curve.metric)));
+    let refused = curves
+        .filter_map(|curve| Some((curve.layers.iter().find_map(|score| score.refused.as_deref())?, &curve.metric)));
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     refused.for_each(|(reason, metric)| {
         reasons.entry(reason).or_default().insert(metric);
@@ -246,7 +271,10 @@ pub fn left_out(subject: &Subject<'_>) -> Vec<String> {
     let mut found = BTreeSet::new();
     for (_, findings) in subject.groups.iter().flat_map(last) {
         if !findings.unaligned.is_empty() {
-            found.insert(format!("{} utterances without alignment were left out of the layer-wise analysis", findings.unaligned.len()));
+            found.insert(format!(
+                "{} utterances without alignment were left out of the layer-wise analysis",
+                findings.unaligned.len()
+            ));
         }
         for (kind, labels) in &findings.labels {
             if !labels.dropped.is_empty() {

@@ -115,6 +115,9 @@ pub struct Figure {
     pub title: String,
     /// What it shows, in words.
     pub description: String,
+    /// What its reader must know, shown beside its title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What is drawn, as far as the figure is of numbers.
     pub lines: Vec<Line>,
     /// The names of the two axes.
@@ -142,6 +145,8 @@ pub struct Line {
 pub enum Style {
     /// The group at this place of the report.
     Group(usize),
+    /// The group at this place, of which there is one number for the whole axis.
+    Level(usize),
     /// What shuffled labels give.
     Null,
     /// What random weights give.

@@ -3,6 +3,7 @@
 use super::figure::graph::{self, Node};
 use super::parts::{Cell, Part, Section, Table};
 use super::shown::{counted, hours};
+use super::stages::kinds;
 use crate::estimate::{Amount, Estimate, Sum};
 use crate::plan::Plan;
 
@@ -11,15 +12,11 @@ const BOXES: usize = 40;
 
 /// The plan as a picture, and the estimate of its cost.
 pub fn sections(plan: &Plan, estimates: &[Estimate]) -> Vec<Section> {
-    let mut kinds: Vec<&str> = Vec::new();
-    for node in &plan.nodes {
-        if !kinds.contains(&kind(node.kind)) {
-            kinds.push(kind(node.kind));
-        }
-    }
-    let told = format!("{}, none of them executed. The picture is of the plan alone.", counted(plan.nodes.len(), "stage"));
+    let kinds = kinds(plan.nodes.iter().map(|node| kind(node.kind)));
+    let told =
+        format!("{}, none of them executed. The picture is of the plan alone.", counted(plan.nodes.len(), "stage"));
     let boxes = if plan.nodes.len() <= BOXES { one_by_one(plan) } else { by_kind(plan, &kinds) };
-    let picture = graph::figure("plan", "Planned stages", format!("Stages and what each reads, from top to bottom. {told}"), &boxes);
+    let picture = graph::figure("plan", "Planned stages", told, &boxes);
     let of = |name: &str| {
         let nodes = plan.nodes.iter().zip(estimates).filter(|(node, _)| kind(node.kind) == name);
         Sum::of(nodes.map(|(_, estimate)| estimate))
@@ -30,7 +27,7 @@ pub fn sections(plan: &Plan, estimates: &[Estimate]) -> Vec<Section> {
     let caption = "What the stages are expected to cost: estimated from settings, not measured";
     let cost = Part::Table(Table::new("estimate", caption, &columns, rows));
     vec![
-        Section::new("plan", "Plan: not executed", vec![Part::Text(told), Part::Figure(picture)]),
+        Section::new("plan", "Plan: not executed", vec![Part::Figure(picture)]),
         Section::new("cost", "Estimated cost", vec![cost]),
     ]
 }
@@ -42,7 +39,11 @@ fn kind(versioned: &str) -> &str {
 fn one_by_one(plan: &Plan) -> Vec<Node> {
     let node = |node: &crate::plan::Node| {
         let runs = if node.runs.len() > 1 { format!("planned, {} runs", node.runs.len()) } else { "planned".into() };
-        Node { lines: [node.name.clone(), runs], class: "planned", reads: node.inputs.iter().map(|edge| edge.node).collect() }
+        Node {
+            lines: [node.name.clone(), runs],
+            class: "planned",
+            reads: node.inputs.iter().map(|edge| edge.node).collect(),
+        }
     };
     plan.nodes.iter().map(node).collect()
 }

@@ -12,10 +12,14 @@ use super::shown::{between, counted, duration, hours, percent, points, probabili
 use super::subject::{Decoded, Group, Kind, Run, Subject, compares};
 use crate::results::{Judgement, find};
 use crate::significance::MatchedPairs;
-use crate::statistics::interval_of_mean;
+use crate::statistics::difference::MeanDifference;
+use crate::statistics::{holm, interval_of_mean};
 
 /// The confidence of intervals.
 const CONFIDENCE: f64 = 0.95;
+
+/// The probability with which the smallest detectable difference is found.
+const POWER: f64 = 0.8;
 
 /// Utterances that are shown with their words.
 const UTTERANCES: usize = 6;
@@ -55,12 +59,16 @@ fn rates(subject: &Subject<'_>, splits: &[String]) -> Table {
     let compared = subject.groups.len() > 1;
     let mut columns = vec!["Model", "Split", "#Seeds", "#WER", "#95 % interval", "#CER", "#Sentences with errors"];
     if compared {
-        columns.extend(["#Difference in WER", "#its 95 % interval"]);
+        columns.extend(["#Difference in WER", "#its 95 % interval", "#p (paired t, Holm)", "#Smallest detectable"]);
     }
     let first = subject.groups.iter().find(|group| group.runs.iter().any(|run| run.results.last().is_some()));
+    let tested = splits.iter().flat_map(|split| subject.groups.iter().map(move |group| (split, group)));
+    let differences: Vec<Difference> = tested.map(|(split, group)| Difference::of(first, group, split)).collect();
+    let mut differences = adjusted(differences).into_iter();
     let mut rows = Vec::new();
     for split in splits {
         for group in &subject.groups {
+            let difference = differences.next();
             let found = |name| of_runs(group, |run| run.rate(split, name));
             let wer = found("wer");
             if wer.is_empty() {
@@ -68,14 +76,16 @@ fn rates(subject: &Subject<'_>, splits: &[String]) -> Table {
             }
             let interval = match wer.as_slice() {
                 [(_, (_, interval, _))] => *interval,
-                several => interval_of_mean(&several.iter().map(|(_, (value, ..))| *value).collect::<Vec<_>>(), CONFIDENCE),
+                several => {
+                    interval_of_mean(&several.iter().map(|(_, (value, ..))| *value).collect::<Vec<_>>(), CONFIDENCE)
+                }
             };
             let mut row = vec![Cell::text(&group.name), Cell::text(split), Cell::count(wer.len() as u64)];
             row.push(mean(&wer, percent));
             row.push(interval.map_or_else(Cell::none, |interval| Cell::text(between(interval))));
             row.extend(["cer", "ser"].map(|name| mean(&found(name), percent)));
             if compared {
-                row.extend(difference(first, group, split));
+                row.extend(difference.into_iter().flatten());
             }
             rows.push(row);
         }
@@ -103,39 +113,79 @@ fn mean(found: &[Found], how: impl Fn(f64) -> String) -> Cell {
     Cell::number(sum / found.len() as f64, how).from(found.iter().map(|(_, (_, _, source))| source.clone()))
 }
 
-/// The mean of the paired differences of the seeds that both have, and its interval.
-fn difference(first: Option<&Group>, group: &Group, split: &str) -> [Cell; 2] {
-    let Some(first) = first.filter(|first| !std::ptr::eq(*first, group)) else { return [Cell::text("reference"), Cell::none()] };
-    let of = |group| -> BTreeMap<u64, (f64, Source)> {
-        let found = of_runs(group, |run| run.rate(split, "wer"));
-        found.into_iter().map(|(seed, (value, _, source))| (seed, (value, source))).collect()
-    };
-    let (theirs, ours) = (of(first), of(group));
-    let pairs: Vec<(f64, [Source; 2])> = ours
-        .into_iter()
-        .filter_map(|(seed, (value, source))| {
-            let (reference, other) = theirs.get(&seed)?;
-            Some((value - reference, [source, other.clone()]))
-        })
-        .collect();
-    if pairs.is_empty() {
-        return [Cell::text("no common seed"), Cell::none()];
+/// What a group's word error rate is less that of the first, seed by seed.
+enum Difference {
+    /// It is the first itself.
+    Reference,
+    NoCommonSeed,
+    /// What one seed differs by, or why several are not tested.
+    Untested(f64, Vec<Source>, &'static str),
+    Tested(MeanDifference, Vec<Source>),
+}
+
+impl Difference {
+    fn of(first: Option<&Group>, group: &Group, split: &str) -> Self {
+        let Some(first) = first.filter(|first| !std::ptr::eq(*first, group)) else { return Self::Reference };
+        let of = |group| -> BTreeMap<u64, (f64, Source)> {
+            let found = of_runs(group, |run| run.rate(split, "wer"));
+            found.into_iter().map(|(seed, (value, _, source))| (seed, (value, source))).collect()
+        };
+        let theirs = of(first);
+        let (mut ours, mut against, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        for (seed, (value, source)) in of(group) {
+            if let Some((reference, other)) = theirs.get(&seed) {
+                ours.push(value);
+                against.push(*reference);
+                sources.extend([source, other.clone()]);
+            }
+        }
+        let mean = ours.iter().zip(&against).map(|(a, b)| a - b).sum::<f64>() / ours.len().max(1) as f64;
+        match (ours.len(), MeanDifference::paired(&ours, &against)) {
+            (0, _) => Self::NoCommonSeed,
+            (1, _) => Self::Untested(mean, sources, "one seed"),
+            (_, Ok(tested)) => Self::Tested(tested, sources),
+            (_, Err(_)) => Self::Untested(mean, sources, "seeds do not vary"),
+        }
     }
-    let differences: Vec<f64> = pairs.iter().map(|(difference, _)| *difference).collect();
-    let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-    let interval = interval_of_mean(&differences, CONFIDENCE);
-    let shown = interval.map_or_else(
-        || Cell::text("one seed: none"),
-        |(low, high)| Cell::text(format!("{} to {}", points(low), points(high))),
-    );
-    [Cell::number(mean, points).from(pairs.into_iter().flat_map(|(_, sources)| sources)), shown]
+}
+
+/// The cells of each difference: it, its interval, p adjusted by Holm over all that were tested, and what so many seeds could have seen.
+fn adjusted(differences: Vec<Difference>) -> Vec<[Cell; 4]> {
+    let tested = differences.iter().filter_map(|difference| match difference {
+        Difference::Tested(tested, _) => Some(tested.p),
+        _ => None,
+    });
+    // Every p is a probability, so that none is refused.
+    let mut adjusted = holm(&tested.collect::<Vec<_>>()).unwrap_or_default().into_iter();
+    let mut cells = |difference: Difference| {
+        let none = || [Cell::none(), Cell::none()];
+        let ([difference, interval], [p, smallest]) = match difference {
+            Difference::Reference => ([Cell::text("reference"), Cell::none()], none()),
+            Difference::NoCommonSeed => ([Cell::text("no common seed"), Cell::none()], none()),
+            Difference::Untested(mean, from, why) => ([Cell::number(mean, points).from(from), Cell::text(why)], none()),
+            Difference::Tested(tested, from) => {
+                let (low, high) = tested.interval(CONFIDENCE);
+                let interval = Cell::text(format!("{} to {}", points(low), points(high)));
+                let smallest = tested.smallest_detectable(1.0 - CONFIDENCE, POWER);
+                let smallest = Cell::number(smallest, |size| format!("{:.1}", 100.0 * size));
+                (
+                    [Cell::number(tested.difference, points).from(from), interval],
+                    [Cell::maybe(adjusted.next(), probability), smallest],
+                )
+            }
+        };
+        [difference, interval, p, smallest]
+    };
+    differences.into_iter().map(&mut cells).collect()
 }
 
 fn explained(subject: &Subject<'_>) -> String {
     let one = "Intervals of a single run resample its speakers or utterances and say nothing of other seeds.";
     match subject.several() {
         true => format!(
-            "Intervals over several seeds are Student’s t intervals of the mean; differences are paired by seed. {one} A difference whose interval holds zero is undecided."
+            "Intervals over several seeds are Student’s t intervals of the mean; differences are paired by seed, and their p adjusted by Holm over this table. \
+             Smallest detectable is the true difference that so many seeds would have found in four cases of five: a difference that is not found may still be \
+             there. {one}"
         ),
         false => one.to_owned(),
     }
@@ -152,7 +202,9 @@ fn matched(subject: &Subject<'_>, decoded: &[Vec<(&Run, Vec<Decoded<'_>>)>]) -> 
             let Some((_, theirs)) = first.iter().find(same_seed).or(alone) else { continue };
             for ours in decoded.iter().filter(|decoded| is_last(run, decoded)) {
                 let Some(theirs) = theirs.iter().find(|theirs| theirs.stage.name == ours.stage.name) else { continue };
-                let Ok(MatchedPairs { segments, w, p, .. }) = MatchedPairs::of(&ours.rows, &theirs.rows) else { continue };
+                let Ok(MatchedPairs { segments, w, p, .. }) = MatchedPairs::of(&ours.rows, &theirs.rows) else {
+                    continue;
+                };
                 let wer = |rows: &[Recognised]| rows.iter().map(|row| row.alignment.edits()).sum::<Edits>().rate();
                 rows.push(vec![
                     Cell::text(&group.name),
@@ -258,8 +310,10 @@ fn by_point(subject: &Subject<'_>, split: &str) -> Vec<Figure> {
     }
     let axes: [(&str, &str, fn(&AtPoint<'_>) -> f64); 3] = [
         ("steps", "steps of pretraining, cumulative", |at| at.point.cumulative as f64),
-        ("audio", "hours of audio seen in pretraining", |at| at.mean(|judgement| judgement.cost.audio_seconds) / 3600.0),
-        ("device", "device hours of pretraining, clustering included", |at| {
+        ("audio seen", "hours of audio seen in pretraining", |at| {
+            at.mean(|judgement| judgement.cost.audio_seconds) / 3600.0
+        }),
+        ("device time", "device hours of pretraining, clustering included", |at| {
             at.mean(|judgement| judgement.cost.device_seconds) / 3600.0
         }),
     ];
@@ -276,14 +330,42 @@ fn by_point(subject: &Subject<'_>, split: &str) -> Vec<Figure> {
                 })
                 .collect(),
         };
-        let lines: Vec<Line> = groups.iter().map(line).collect();
+        let mut lines: Vec<Line> = groups.iter().map(line).collect();
+        lines.extend(levels(subject, split, &lines));
         let hollow = lines.iter().any(|line| line.dots.iter().any(|dot| dot.hollow));
-        let marks = if hollow { " Hollow points are of models in mid-schedule and support no comparison." } else { "" };
-        let title = format!("WER on {split} over {axis}");
-        let description = format!("Word error rate on {split} after fine-tuning, by {name}.{marks}{}", super::curves::bands(&lines));
-        lines::figure(&format!("wer-{}-{axis}", slug(split)), &title, description, [name, "word error rate"], Unit::Percent, lines)
+        let levels = lines.iter().any(|line| matches!(line.style, Style::Level(_)));
+        let marks = [
+            (hollow, " Hollow points are of models in mid-schedule and support no comparison."),
+            (levels, " A dashed level is of a model without pretraining."),
+        ];
+        let marks: String = marks.iter().filter(|(holds, _)| *holds).map(|(_, mark)| *mark).collect();
+        let title = format!("WER on {split} by {axis}");
+        let description =
+            format!("Word error rate on {split} after fine-tuning, by {name}.{marks}{}", super::curves::bands(&lines));
+        lines::figure(
+            &format!("wer-{}-{}", slug(split), slug(axis)),
+            &title,
+            description,
+            [name, "word error rate"],
+            Unit::Percent,
+            lines,
+        )
     };
     axes.into_iter().filter_map(figure).collect()
+}
+
+/// Of groups that pretrain nothing: their error rate, across the axis of the others.
+fn levels(subject: &Subject<'_>, split: &str, lines: &[Line]) -> Vec<Line> {
+    let xs = || lines.iter().flat_map(|line| &line.dots).map(|dot| dot.x);
+    let ends = [xs().fold(f64::INFINITY, f64::min), xs().fold(f64::NEG_INFINITY, f64::max)];
+    let level = |(place, group): (usize, &Group)| {
+        let without = |run: &Run| run.last(split).is_some_and(|(judgement, _)| judgement.point.is_none());
+        let found = of_runs(group, |run| run.rate(split, "wer").filter(|_| without(run)));
+        let values: Vec<f64> = found.into_iter().map(|(_, (value, ..))| value).collect();
+        let dots: Vec<Dot> = ends.iter().filter_map(|x| super::curves::dot(*x, &values)).collect();
+        Line { name: group.name.clone(), style: Style::Level(place), dots }
+    };
+    subject.groups.iter().enumerate().map(level).filter(|line| !line.dots.is_empty()).collect()
 }
 
 fn point_table(subject: &Subject<'_>, splits: &[String]) -> Table {
@@ -302,7 +384,7 @@ fn point_table(subject: &Subject<'_>, splits: &[String]) -> Table {
                     Cell::text(&group.name),
                     Cell::text(split),
                     Cell::count(at.point.cumulative),
-                    Cell::text(format!("{} to {}", at.point.iteration, at.point.step)),
+                    Cell::text(format!("{}, step {}", at.point.iteration, at.point.step)),
                     Cell::number(at.mean(|judgement| judgement.cost.audio_seconds), hours),
                     Cell::number(at.mean(|judgement| judgement.cost.device_seconds), duration),
                     Cell::text(match at.point.rate {
@@ -317,8 +399,18 @@ fn point_table(subject: &Subject<'_>, splits: &[String]) -> Table {
             }
         }
     }
-    let columns =
-        ["Model", "Split", "#Steps", "Iteration", "#Audio hours", "#Device time", "Learning rate", "#Seeds", "#WER", "#95 % interval"];
+    let columns = [
+        "Model",
+        "Split",
+        "#Steps",
+        "Iteration",
+        "#Audio hours",
+        "#Device time",
+        "Learning rate",
+        "#Seeds",
+        "#WER",
+        "#95 % interval",
+    ];
     Table::new("recognition-by-point", "Word error rates at every judged point of pretraining", &columns, rows)
 }
 
@@ -341,7 +433,8 @@ fn tops(subject: &Subject<'_>, splits: &[String]) -> Option<Table> {
             }
             let changed: BTreeSet<Option<Point>> =
                 found.keys().filter(|(_, top)| *top != Top::Kept).map(|(point, _)| *point).collect();
-            let mean = |values: &[(f64, Source)]| values.iter().map(|(v, _)| v).sum::<f64>() / values.len().max(1) as f64;
+            let mean =
+                |values: &[(f64, Source)]| values.iter().map(|(v, _)| v).sum::<f64>() / values.len().max(1) as f64;
             for ((point, top), values) in &found {
                 if !changed.contains(point) {
                     continue;

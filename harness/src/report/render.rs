@@ -17,10 +17,11 @@ use super::Report;
 use crate::inert;
 
 /// The templates that the program brings, by file name.
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("report.html", include_str!("../../../templates/report.html")),
     ("report.md", include_str!("../../../templates/report.md")),
     ("report.css", include_str!("../../../templates/report.css")),
+    ("figure.css", include_str!("../../../templates/figure.css")),
 ];
 
 /// What stands in for strings of Markdown, whose escaping is ours.
@@ -30,9 +31,9 @@ const MARKDOWN: AutoEscape = AutoEscape::Custom("markdown");
 #[derive(Debug, Error, Diagnostic)]
 pub enum RenderError {
     #[error("cannot read the template {}: {error}", .path.display())]
-    #[diagnostic(help("--templates DIR names a folder with any of report.html, report.md and report.css"))]
+    #[diagnostic(help("--templates DIR names a folder with any of report.html, report.md, report.css and figure.css"))]
     Read { path: PathBuf, error: std::io::Error },
-    #[error("{} has none of report.html, report.md and report.css", .0.display())]
+    #[error("{} has none of report.html, report.md, report.css and figure.css", .0.display())]
     #[diagnostic(help("copy one from the folder templates/ of the sources and change it"))]
     Nothing(PathBuf),
     #[error("the template {name}{place}: {message}")]
@@ -76,9 +77,14 @@ impl Templates {
         if found { Ok(Self(texts)) } else { Err(RenderError::Nothing(folder.to_path_buf())) }
     }
 
-    /// The style sheet, as figures outside of the page carry it too.
-    pub fn style(&self) -> &str {
-        self.0.get("report.css").map_or("", String::as_str)
+    /// The style sheet of figures, which those outside of the page carry with them.
+    pub fn figures(&self) -> &str {
+        self.0.get("figure.css").map_or("", String::as_str)
+    }
+
+    /// The style sheet of the page.
+    fn style(&self) -> String {
+        self.figures().to_owned() + self.0.get("report.css").map_or("", String::as_str)
     }
 }
 
@@ -105,7 +111,8 @@ pub fn render(report: &Report, templates: &Templates) -> Result<Rendered, Render
     let drawings: BTreeMap<String, String> =
         figures.map(|figure| (figure.id.clone(), figure.drawing.0.clone())).collect();
     environment.add_function("svg", move |id: &str| -> Result<Value, minijinja::Error> {
-        let missing = || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, format!("there is no figure {id:?}"));
+        let missing =
+            || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, format!("there is no figure {id:?}"));
         drawings.get(id).map(|drawing| Value::from_safe_string(drawing.clone())).ok_or_else(missing)
     });
     for name in ["report.html", "report.md"] {
@@ -118,7 +125,7 @@ pub fn render(report: &Report, templates: &Templates) -> Result<Rendered, Render
     );
     let context = context! {
         report => Value::from_serialize(report.without_dots()),
-        style => Value::from_safe_string(style.to_owned()),
+        style => Value::from_safe_string(style),
         policy => Value::from_safe_string(policy),
     };
     let fill = |name: &str| environment.get_template(name).and_then(|template| template.render(&context));

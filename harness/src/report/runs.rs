@@ -14,7 +14,8 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
         .map(|(place, run)| {
             let record = &run.record;
             let commit = record.provenance.experiment.as_ref().and_then(|state| state.commit.as_deref());
-            let started = record.attempts.first().map(|attempt| attempt.started.strftime("%Y-%m-%d %H:%M UTC").to_string());
+            let started =
+                record.attempts.first().map(|attempt| attempt.started.strftime("%Y-%m-%d %H:%M UTC").to_string());
             vec![
                 Cell::text(record.id.as_str()),
                 Cell::text(&subject.groups[place].name),

@@ -24,7 +24,8 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     let mut rows = Vec::new();
     for (name, variant) in others {
         for found in differences(&first.setting.meaning(), &variant.setting.meaning()) {
-            let shown = |value: Option<reprise_spec::canon::Canon>| value.map_or("–".into(), |value| value.to_string());
+            let shown =
+                |value: Option<reprise_spec::canon::Canon>| value.map_or("–".into(), |value| value.to_string());
             rows.push([(*name).to_owned(), found.path, shown(found.left), shown(found.right)].map(Cell::text).to_vec());
         }
     }
@@ -33,7 +34,12 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
         [(*name).to_owned(), variant.strategy.clone(), variant.setting.hash().to_string()].map(Cell::text).to_vec()
     });
     let columns = ["Variant", "Strategy", "Identity"];
-    parts.push(Part::Table(Table::new("variants", "Variants and what identifies their settings", &columns, identities.collect())));
+    parts.push(Part::Table(Table::new(
+        "variants",
+        "Variants and what identifies their settings",
+        &columns,
+        identities.collect(),
+    )));
     if !rows.is_empty() {
         let caption = format!("Every field in which a variant’s settings differ from those of {first_name}");
         parts.push(Part::Table(Table::new("settings", caption, &["Variant", "Field", first_name, "Here"], rows)));
@@ -41,7 +47,11 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     for (name, variant) in &variants {
         // Settings are maps with names for keys, which YAML can spell.
         let text = serde_yaml::to_string(&variant.setting).unwrap_or_else(|error| error.to_string());
-        parts.push(Part::Folded(Folded { summary: format!("All settings of {name}"), open: false, parts: vec![Part::Code(text)] }));
+        parts.push(Part::Folded(Folded {
+            summary: format!("All settings of {name}"),
+            open: false,
+            parts: vec![Part::Code(text)],
+        }));
     }
     Some(Section::new("settings", "Settings", parts))
 }
@@ -64,7 +74,9 @@ pub fn facts(run: &Run) -> BTreeMap<String, String> {
         add("processor", Some(format!("{}, {} cores", host.cpu, host.cores)));
         add("memory", host.memory.map(crate::cmd::print::bytes));
     }
-    if let Some(Means { device, threads, loader_threads, .. }) = record.attempts.iter().rev().find_map(|attempt| attempt.means) {
+    if let Some(Means { device, threads, loader_threads, .. }) =
+        record.attempts.iter().rev().find_map(|attempt| attempt.means)
+    {
         add("device", Some(asked(device)));
         add("threads of a stage", Some(threads.to_string()));
         add("threads that load audio", Some(loader_threads.to_string()));
@@ -104,16 +116,18 @@ pub fn environment(subject: &Subject<'_>) -> Option<Section> {
         }
     }
     let table = Part::Table(Table::new("environment", "What all shown runs were made with", &["Fact", "Value"], same));
-    parts.push(Part::Folded(Folded { summary: "What all shown runs were made with".into(), open: false, parts: vec![table] }));
+    parts.push(Part::Folded(Folded {
+        summary: "What all shown runs were made with".into(),
+        open: false,
+        parts: vec![table],
+    }));
     Some(Section::new("environment", "Environment", parts))
 }
 
 /// The commands that make the same again.
 pub fn again(subject: &Subject<'_>) -> Section {
-    let commits: BTreeSet<&str> = subject
-        .all()
-        .filter_map(|(_, run)| run.record.provenance.experiment.as_ref()?.commit.as_deref())
-        .collect();
+    let commits: BTreeSet<&str> =
+        subject.all().filter_map(|(_, run)| run.record.provenance.experiment.as_ref()?.commit.as_deref()).collect();
     let mut lines = Vec::new();
     if let [commit] = commits.iter().copied().collect::<Vec<_>>()[..] {
         lines.push(format!("git checkout {commit}"));
@@ -139,7 +153,7 @@ pub fn again(subject: &Subject<'_>) -> Section {
         parts.push(Part::Text(format!("The experiment is {}.", experiment.spec_hash())));
     }
     parts.push(Part::Text(
-        "`run` executes what the store lacks; `rerun` executes a stored run again, reusing nothing, and grades how near it comes. Bits are equal \
+        "The verb run executes what the store lacks; rerun executes a stored run again, reusing nothing, and grades how near it comes. Bits are equal \
          only under an equal environment."
             .into(),
     ));

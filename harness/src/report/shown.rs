@@ -12,7 +12,8 @@ pub fn points(value: f64) -> String {
 
 /// With three decimals.
 pub fn score(value: f64) -> String {
-    format!("{value:.3}")
+    let text = if value.abs() < 1e6 { format!("{value:.3}") } else { format!("{value:.3e}") };
+    if text == "-0.000" { "0.000".into() } else { text.replace('-', "−") }
 }
 
 /// With a sign, and no zero that has one.

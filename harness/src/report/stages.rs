@@ -60,17 +60,17 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     let shared = outputs.values().filter(|output| output.runs > 1).count();
     let reused = outputs.len() - executed;
     let told = format!(
-        "{} of {} made {} with different identities: {executed} executed by them, {reused} reused from earlier runs, {shared} shared by several.",
+        "{} of {} came to {}: {executed} executed by them, {reused} reused from what was stored before, {shared} shared by several.",
         counted(outputs.values().map(|output| output.runs).sum(), "stage"),
         counted(subject.all().count(), "run"),
         counted(outputs.len(), "output"),
     );
-    let nodes = if order.len() <= BOXES { one_by_one(&order, &outputs) } else { by_kind(&order, &outputs) };
+    let nodes = if order.len() <= BOXES { one_by_one(&order, &outputs) } else { by_kind(&outputs) };
     let title = if order.len() <= BOXES { "Stages and what each reads" } else { "Kinds of stages and what each reads" };
-    let picture = graph::figure("plan", title, format!("{title}, from top to bottom. {told}"), &nodes);
+    let picture = graph::figure("plan", title, told, &nodes);
     let table = Part::Table(table(&order, &outputs));
     let folded = Folded { summary: "All stages with keys and digests".into(), open: false, parts: vec![table] };
-    Some(Section::new("plan", "Plan", vec![Part::Text(told), Part::Figure(picture), Part::Folded(folded)]))
+    Some(Section::new("plan", "Plan", vec![Part::Figure(picture), Part::Folded(folded)]))
 }
 
 fn state(output: &Output<'_>) -> (&'static str, String) {
@@ -95,23 +95,47 @@ fn one_by_one(order: &[(StageKey, OutputDigest)], outputs: &Outputs<'_>) -> Vec<
     order.iter().enumerate().map(node).collect()
 }
 
-/// One box a kind, in the order in which kinds first appear; a kind that reads outputs of its own kind has no arrow to itself.
-fn by_kind(order: &[(StageKey, OutputDigest)], outputs: &Outputs<'_>) -> Vec<Node> {
-    let mut kinds: Vec<&str> = Vec::new();
-    for id in order {
-        if !kinds.contains(&outputs[id].kind) {
-            kinds.push(outputs[id].kind);
-        }
-    }
+/// Kinds of stages in the order in which a run goes through them; others after them.
+const KINDS: [&str; 11] = [
+    "corpus",
+    "checkpoint",
+    "features",
+    "units",
+    "pretrain",
+    "language-model",
+    "lexicon",
+    "finetune",
+    "tune",
+    "decode",
+    "probe",
+];
+
+/// The kinds among these, each once, in the order of [`KINDS`].
+pub(super) fn kinds<'a>(of: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut kinds: Vec<&str> = of.collect::<BTreeSet<_>>().into_iter().collect();
+    kinds.sort_by_key(|kind| KINDS.iter().position(|known| known == kind).unwrap_or(KINDS.len()));
+    kinds
+}
+
+/// One box a kind; what a kind reads of its own and of later kinds has no arrow.
+fn by_kind(outputs: &Outputs<'_>) -> Vec<Node> {
+    let kinds = kinds(outputs.values().map(|output| output.kind));
     let node = |(place, kind): (usize, &&str)| {
         let of: Vec<&Output<'_>> = outputs.values().filter(|output| output.kind == *kind).collect();
         let executed = of.iter().filter(|output| output.executed > 0).count();
         let shared = of.iter().filter(|output| output.runs > 1).count();
         let seconds: f64 = of.iter().map(|output| output.seconds).sum();
         let inputs = of.iter().filter_map(|output| output.stored).flat_map(|stored| &stored.manifest.inputs);
-        let read: BTreeSet<&str> = inputs.filter_map(|input| Some(outputs.get(&(input.key, input.digest))?.kind)).collect();
+        let read: BTreeSet<&str> =
+            inputs.filter_map(|input| Some(outputs.get(&(input.key, input.digest))?.kind)).collect();
         let reads = kinds[..place].iter().enumerate().filter(|(_, kind)| read.contains(*kind)).map(|(place, _)| place);
-        let class = if executed == 0 { "reused" } else if shared > 0 { "shared" } else { "executed" };
+        let class = if executed == 0 {
+            "reused"
+        } else if shared > 0 {
+            "shared"
+        } else {
+            "executed"
+        };
         let reused = of.len() - executed;
         let reused = if reused > 0 { format!("{reused} reused, ") } else { String::new() };
         let lines = [format!("{kind} × {}", of.len()), format!("{reused}{shared} shared, {}", duration(seconds))];
@@ -140,12 +164,7 @@ fn table(order: &[(StageKey, OutputDigest)], outputs: &Outputs<'_>) -> Table {
 /// What the shown runs cost: every output once, whoever executed it.
 pub fn cost(subject: &Subject<'_>) -> Option<Section> {
     let (order, outputs) = outputs(subject);
-    let mut kinds: Vec<&str> = Vec::new();
-    for id in &order {
-        if !kinds.contains(&outputs[id].kind) {
-            kinds.push(outputs[id].kind);
-        }
-    }
+    let kinds = kinds(outputs.values().map(|output| output.kind));
     let row = |name: &str, of: &[&Output<'_>]| {
         let audio = of.iter().filter_map(|output| output.stored).map(|stored| {
             let summary = &stored.manifest.summary;
@@ -153,7 +172,12 @@ pub fn cost(subject: &Subject<'_>) -> Option<Section> {
         });
         let audio: f64 = audio.sum();
         let seconds: f64 = of.iter().map(|output| output.seconds).sum();
-        let bytes: u64 = of.iter().filter_map(|output| output.stored).flat_map(|stored| &stored.manifest.files).map(|file| file.size).sum();
+        let bytes: u64 = of
+            .iter()
+            .filter_map(|output| output.stored)
+            .flat_map(|stored| &stored.manifest.files)
+            .map(|file| file.size)
+            .sum();
         vec![
             Cell::text(name),
             Cell::count(of.len() as u64),

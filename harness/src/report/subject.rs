@@ -116,7 +116,8 @@ impl Run {
     /// The name of the stage that decoded a split with the model of this point.
     pub fn decoding(&self, split: &str, point: Option<Point>, top: Top) -> Option<&str> {
         let of_split = |output: &StoredOutput| matches!(&output.manifest.settings, Stage::Decode(decode) if decode.split.as_str() == split);
-        let mut stages = self.decodings().filter(|(stage, output, of)| stage.point == point && *of == top && of_split(output));
+        let mut stages =
+            self.decodings().filter(|(stage, output, of)| stage.point == point && *of == top && of_split(output));
         stages.next().map(|(stage, _, _)| stage.name.as_str())
     }
 
@@ -217,7 +218,7 @@ impl<'a> Subject<'a> {
         let groups = records.into_iter().zip(experiments).map(|(record, experiment)| {
             let of = |variant: &Variant| variant.setting.hash() == record.variant;
             Group {
-                name: named(&record),
+                name: if kind == Kind::Run { called(&record) } else { named(&record) },
                 hash: record.variant,
                 variant: experiment.and_then(|(experiment, _)| experiment.variants.into_iter().find(of)),
                 missing: Vec::new(),
@@ -255,7 +256,8 @@ fn load(records: Vec<RunRecord>, store: &Store) -> Vec<Run> {
     let share = records.len().div_ceil(threads).max(1);
     let loaded = std::thread::scope(|scope| {
         let chunks = records.chunks(share);
-        let load = |chunk: &[RunRecord]| chunk.iter().map(|record| Run::load(record.clone(), store)).collect::<Vec<_>>();
+        let load =
+            |chunk: &[RunRecord]| chunk.iter().map(|record| Run::load(record.clone(), store)).collect::<Vec<_>>();
         let started: Vec<_> = chunks.map(|chunk| scope.spawn(move || load(chunk))).collect();
         started.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Result<Vec<_>, _>>()
     });
@@ -265,6 +267,12 @@ fn load(records: Vec<RunRecord>, store: &Store) -> Vec<Run> {
     }
 }
 
+/// A run alone: its variant, or its experiment where that has one variant.
+fn called(record: &RunRecord) -> String {
+    if record.variant_name.is_empty() { record.experiment.clone() } else { record.variant_name.clone() }
+}
+
+/// A run among others: each another name.
 fn named(record: &RunRecord) -> String {
     let parts = [record.variant_name.as_str(), &format!("seed {}", record.seed)].map(str::to_owned);
     let name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");

@@ -34,12 +34,14 @@ fn items(subject: &Subject<'_>, logs: &[Vec<Logged>], verdict: &Verdict) -> Vec<
                     let seeds: Vec<String> = missing.iter().map(u64::to_string).collect();
                     items.push(format!("{}: no finished run of seed {}", group.name, seeds.join(", ")));
                 }
-                (1, []) => items.push(format!("{}: one seed alone, so nothing is known of how far seeds lie apart", group.name)),
+                (1, []) => items
+                    .push(format!("{}: one seed alone, so nothing is known of how far seeds lie apart", group.name)),
                 _ => {}
             }
         }
         let scratch = |variant: &reprise_spec::experiment::Variant| variant.setting.iterations.is_empty();
-        let pretrains = subject.groups.iter().filter_map(|group| group.variant.as_ref()).any(|variant| !scratch(variant));
+        let pretrains =
+            subject.groups.iter().filter_map(|group| group.variant.as_ref()).any(|variant| !scratch(variant));
         if pretrains && !subject.groups.iter().filter_map(|group| group.variant.as_ref()).any(scratch) {
             items.push("No control from random weights stands beside the pretrained models".into());
         }
@@ -75,9 +77,13 @@ fn items(subject: &Subject<'_>, logs: &[Vec<Logged>], verdict: &Verdict) -> Vec<
     if devices.contains(&true) && devices.len() == 1 {
         items.push("Nothing was executed on a GPU".into());
     }
-    let running = runs.iter().flat_map(|run| run.results.whole()).filter(|judgement| !compares(judgement.point)).count();
+    let running =
+        runs.iter().flat_map(|run| run.results.whole()).filter(|judgement| !compares(judgement.point)).count();
     if running > 0 {
-        items.push(format!("{} of a model in mid-schedule: marked, and no claim rests on it", counted(running, "judgement")));
+        items.push(format!(
+            "{} of a model in mid-schedule: marked, and no claim rests on it",
+            counted(running, "judgement")
+        ));
     }
     let finite = |log: &Logged| log.0.values().flat_map(|series| series.values()).all(|(_, value)| value.is_finite());
     for (run, _) in runs.iter().zip(logs.iter().flatten()).filter(|(_, log)| !finite(log)) {

@@ -10,8 +10,15 @@ use super::subject::{Group, Subject};
 use crate::results::{Units, find};
 
 /// What is shown of a codebook, as stages name it.
-const QUALITY: [&str; 7] =
-    ["pnmi", "pnmi-null", "pnmi-corrected", "phone-purity", "phone-purity-null", "cluster-purity", "cluster-purity-null"];
+const QUALITY: [&str; 7] = [
+    "pnmi",
+    "pnmi-null",
+    "pnmi-corrected",
+    "phone-purity",
+    "phone-purity-null",
+    "cluster-purity",
+    "cluster-purity-null",
+];
 
 /// The section; `None` where nothing was clustered.
 pub fn section(subject: &Subject<'_>) -> Option<Section> {
@@ -30,7 +37,12 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
         let mut columns = vec!["Model", "#Iteration", "Units of", "#Clusters", "#Seeds"];
         columns.extend(quality);
         columns.extend(["#Dead clusters", "#Masked accuracy", "#by chance"]);
-        parts.push(Part::Table(Table::new("units", "Units that each iteration predicted; means over seeds", &columns, rows)));
+        parts.push(Part::Table(Table::new(
+            "units",
+            "Units that each iteration predicted; means over seeds",
+            &columns,
+            rows,
+        )));
     }
     if !alone.is_empty() {
         let mut columns = vec!["Model", "Codebook", "#Clusters", "#Seeds"];

@@ -60,14 +60,18 @@ impl Verdict {
         let (tallies, empty): (Vec<Tally>, Vec<Tally>) = tallies.into_iter().partition(|tally| tally.total() > 0);
         let unchecked = empty.into_iter().map(|tally| format!("There are no {} to check", tally.of)).collect();
         let count = |mark| tallies.iter().map(|tally| tally.marked(mark)).sum::<usize>();
-        let (runs, bad, unsure, good) = (subject.all().count(), count(Mark::Bad), count(Mark::Unsure), count(Mark::Good));
+        let (runs, bad, unsure, good) =
+            (subject.all().count(), count(Mark::Bad), count(Mark::Unsure), count(Mark::Good));
         let checks = counted(bad + unsure + good, "check");
         let (level, headline) = match (runs, bad, unsure, good) {
             (0, ..) => (Level::NotExecuted, "Not executed: there is a plan, and no result.".to_owned()),
             (_, 1.., ..) => (Level::Refuted, format!("Not confirmed: {bad} of {checks} came out against it.")),
             (_, 0, 1.., _) => (Level::Undecided, format!("Undecided: {unsure} of {checks} decide nothing.")),
             (_, 0, 0, 1..) => (Level::Confirmed, format!("Confirmed: {checks}, and all came out well.")),
-            (..) => (Level::Unchecked, "Not checked: these are results, and nothing says yet what they should be.".to_owned()),
+            (..) => (
+                Level::Unchecked,
+                "Not checked: these are results, and nothing says yet what they should be.".to_owned(),
+            ),
         };
         let headline = match subject.kind {
             Kind::Experiment | Kind::Run => headline,
@@ -86,7 +90,11 @@ impl Verdict {
 impl Tally {
     /// Outcomes in the order in which they are told.
     pub fn new(of: &str, counts: &[(&str, usize, Mark)]) -> Self {
-        let outcome = |(word, count, mark): &(&str, usize, Mark)| Outcome { word: (*word).to_owned(), count: *count, mark: *mark };
+        let outcome = |(word, count, mark): &(&str, usize, Mark)| Outcome {
+            word: (*word).to_owned(),
+            count: *count,
+            mark: *mark,
+        };
         Self { of: of.to_owned(), counts: counts.iter().map(outcome).collect() }
     }
 

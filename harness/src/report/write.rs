@@ -19,16 +19,25 @@ const PAGE: &str = "report.html";
 pub type Files = Vec<(String, Vec<u8>)>;
 
 /// All files of a report: the page, Markdown, `report.json`, `figures/*.svg` and `data/*.csv`.
-pub fn files(report: &Report, rendered: Rendered, templates: &Templates, subject: &Subject<'_>, logs: &[Vec<Logged>]) -> Files {
-    let mut files: Files = vec![(PAGE.into(), rendered.html.into_bytes()), ("report.md".into(), rendered.markdown.into_bytes())];
+pub fn files(
+    report: &Report,
+    rendered: Rendered,
+    templates: &Templates,
+    subject: &Subject<'_>,
+    logs: &[Vec<Logged>],
+) -> Files {
+    let mut files: Files =
+        vec![(PAGE.into(), rendered.html.into_bytes()), ("report.md".into(), rendered.markdown.into_bytes())];
     // Names for keys and numbers for values: JSON can spell all of it.
     let json = serde_json::to_string(report).unwrap_or_default();
     files.push(("report.json".into(), (inert::json(&json).into_owned() + "\n").into_bytes()));
     for section in &report.sections {
         let (tables, figures) = section.shown();
-        files.extend(tables.into_iter().map(|table| (format!("data/{}.csv", table.id), csv_of_table(table).into_bytes())));
+        files.extend(
+            tables.into_iter().map(|table| (format!("data/{}.csv", table.id), csv_of_table(table).into_bytes())),
+        );
         for figure in figures {
-            files.push((format!("figures/{}.svg", figure.id), alone(figure, templates.style()).into_bytes()));
+            files.push((format!("figures/{}.svg", figure.id), alone(figure, templates.figures()).into_bytes()));
             if !figure.lines.is_empty() {
                 files.push((format!("data/figure-{}.csv", figure.id), csv_of_figure(figure).into_bytes()));
             }
@@ -53,7 +62,10 @@ pub fn write(folder: &Path, files: &Files) -> Result<(), String> {
     if there && !folder.join(PAGE).is_file() && !empty() {
         return Err(format!("{} is there and is no report", folder.display()));
     }
-    let new = tempfile::Builder::new().prefix(".new-report-").tempdir_in(parent).map_err(|error| fail("write below", parent, error))?;
+    let new = tempfile::Builder::new()
+        .prefix(".new-report-")
+        .tempdir_in(parent)
+        .map_err(|error| fail("write below", parent, error))?;
     let inner = new.path().join("report");
     for (name, bytes) in files {
         let path = inner.join(name);
@@ -81,7 +93,8 @@ fn alone(figure: &Figure, style: &str) -> String {
 fn csv_of_table(table: &Table) -> String {
     let mut text = line(table.columns.iter().map(|column| inert::csv(&column.name)));
     for row in &table.rows {
-        text += &line(row.iter().map(|cell| cell.value.map_or_else(|| inert::csv(&cell.shown), |value| value.to_string())));
+        text +=
+            &line(row.iter().map(|cell| cell.value.map_or_else(|| inert::csv(&cell.shown), |value| value.to_string())));
     }
     text
 }
@@ -92,7 +105,15 @@ fn csv_of_figure(figure: &Figure) -> String {
         let name = inert::csv(&of.name);
         for dot in &of.dots {
             let (low, high) = dot.band.map_or_else(Default::default, |(low, high)| (low.to_string(), high.to_string()));
-            text += &line([name.clone(), dot.x.to_string(), dot.y.to_string(), low, high, dot.hollow.to_string(), dot.starts.to_string()]);
+            text += &line([
+                name.clone(),
+                dot.x.to_string(),
+                dot.y.to_string(),
+                low,
+                high,
+                dot.hollow.to_string(),
+                dot.starts.to_string(),
+            ]);
         }
     }
     text
@@ -121,7 +142,8 @@ fn csv_of_numbers(subject: &Subject<'_>) -> String {
     for (place, run) in subject.all() {
         let group = inert::csv(&subject.groups[place].name);
         for (address, measure) in measures::of(&run.record, subject.store) {
-            let (low, high) = measure.interval.map_or_else(Default::default, |(low, high)| (low.to_string(), high.to_string()));
+            let (low, high) =
+                measure.interval.map_or_else(Default::default, |(low, high)| (low.to_string(), high.to_string()));
             text += &line([
                 run.record.id.to_string(),
                 group.clone(),

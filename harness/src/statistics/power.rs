@@ -152,7 +152,13 @@ fn over_deviations(freedom: f64, critical: f64, widest: f64, given: impl Fn(f64)
         let inner = quarter * x.sinh();
         // The distance to the nearer end, which the difference of two near numbers would lose.
         let to_end = radius * (-inner.abs()).exp() / inner.cosh();
-        let s = if index == 0 { middle } else if index < 0 { from + to_end } else { to - to_end };
+        let s = if index == 0 {
+            middle
+        } else if index < 0 {
+            from + to_end
+        } else {
+            to - to_end
+        };
         let weight = quarter * x.cosh() / inner.cosh().powi(2);
         if s > 0.0 { weight * density(s) * given(s) } else { 0.0 }
     };

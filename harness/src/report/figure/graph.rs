@@ -58,7 +58,15 @@ pub fn figure(id: &str, title: &str, description: String, nodes: &[Node]) -> Fig
             .add(label("state", [middle, y + 33.0], &fitting(&node.lines[1], 11.0, BOX[0] - 8.0)));
     }
     let drawing = Drawing(drawn.to_string());
-    Figure { id: id.into(), title: title.into(), description, lines: Vec::new(), axes: Default::default(), drawing }
+    Figure {
+        id: id.into(),
+        title: title.into(),
+        description,
+        note: None,
+        lines: Vec::new(),
+        axes: Default::default(),
+        drawing,
+    }
 }
 
 /// The upper left corners: a row below the lowest of what a box reads, beside each other by where that stands.
@@ -75,7 +83,8 @@ fn places(nodes: &[Node]) -> Vec<[f64; 2]> {
     let mut places = vec![[0.0; 2]; nodes.len()];
     for (row, mut members) in of_row {
         let wish = |index: &usize| {
-            let above: Vec<f64> = nodes[*index].reads.iter().filter_map(|read| places.get(*read)).map(|p| p[0]).collect();
+            let above: Vec<f64> =
+                nodes[*index].reads.iter().filter_map(|read| places.get(*read)).map(|p| p[0]).collect();
             if above.is_empty() { 0.0 } else { above.iter().sum::<f64>() / above.len() as f64 }
         };
         let mut wishes: Vec<(usize, f64)> = members.iter().map(|index| (*index, wish(index))).collect();
@@ -83,8 +92,7 @@ fn places(nodes: &[Node]) -> Vec<[f64; 2]> {
         members = wishes.into_iter().map(|(index, _)| index).collect();
         let start = (widest - members.len() as f64) / 2.0 * (BOX[0] + GAP[0]);
         for (column, index) in members.into_iter().enumerate() {
-            places[index] =
-                [2.0 + start + column as f64 * (BOX[0] + GAP[0]), 2.0 + row as f64 * (BOX[1] + GAP[1])];
+            places[index] = [2.0 + start + column as f64 * (BOX[0] + GAP[0]), 2.0 + row as f64 * (BOX[1] + GAP[1])];
         }
     }
     places

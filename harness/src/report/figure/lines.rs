@@ -36,7 +36,9 @@ impl Unit {
             Unit::Plain => (value, step),
             Unit::Percent => (100.0 * value, 100.0 * step),
         };
-        let decimals = (-step.log10()).ceil().clamp(0.0, 6.0) as usize;
+        let whole =
+            |decimals: &i32| ((step * 10f64.powi(*decimals)).round() - step * 10f64.powi(*decimals)).abs() < 1e-6;
+        let decimals = (0..6).find(whole).unwrap_or(6) as usize;
         let text = match value.abs() {
             1e6.. => format!("{}M", short(value / 1e6)),
             1e4.. => format!("{}k", short(value / 1e3)),
@@ -65,13 +67,15 @@ pub fn figure(
 ) -> Option<Figure> {
     for line in &mut lines {
         line.dots.retain(|dot| dot.x.is_finite() && dot.y.is_finite());
-        line.dots.iter_mut().for_each(|dot| dot.band = dot.band.filter(|(low, high)| low.is_finite() && high.is_finite()));
+        line.dots
+            .iter_mut()
+            .for_each(|dot| dot.band = dot.band.filter(|(low, high)| low.is_finite() && high.is_finite()));
     }
     lines.retain(|line| !line.dots.is_empty());
     let plot = Plot::of(&lines, unit)?;
     let drawing = Drawing(plot.drawn(id, title, &description, axes, &lines).to_string());
     let axes = axes.map(str::to_owned);
-    Some(Figure { id: id.into(), title: title.into(), description, lines, axes, drawing })
+    Some(Figure { id: id.into(), title: title.into(), description, note: None, lines, axes, drawing })
 }
 
 /// The ends of an axis on round numbers, and how far apart its ticks are.
@@ -127,7 +131,7 @@ impl Plot {
             [dot.y, low, high]
         });
         let names = lines.iter().map(|line| width(&line.name, FONT)).fold(0.0, f64::max).min(NAMES);
-        let right = SIZE[0] - names - 16.0;
+        let right = if lines.len() > 1 { SIZE[0] - names - 16.0 } else { SIZE[0] - 12.0 };
         Some(Self { x: Axis::of(dots.map(|dot| dot.x), 4.0)?, y: Axis::of(ends, 4.0)?, unit, right })
     }
 
@@ -198,8 +202,11 @@ impl Plot {
         pieces.map(area).collect()
     }
 
-    /// Where the names of lines stand: beside their ends, moved apart where they would touch; as many as there is room for.
+    /// Where the names of lines stand: beside their ends, moved apart where they would touch; as many as there is room for. A line alone needs none.
     fn names<'a>(&self, lines: &'a [Line]) -> Vec<(&'a Line, [f64; 2], f64)> {
+        if lines.len() < 2 {
+            return Vec::new();
+        }
         let end = |line: &'a Line| line.dots.last().map(|dot| (line, self.place(dot.x, dot.y)));
         let mut ends: Vec<(&Line, [f64; 2])> = lines.iter().filter_map(end).collect();
         ends.truncate(((BOTTOM - TOP) / APART) as usize + 1);
@@ -220,6 +227,7 @@ impl Plot {
 /// The class of a style: eight colours, then the same with dashes.
 fn class(style: Style) -> String {
     match style {
+        Style::Level(place) => format!("s{} level", place % 8),
         Style::Group(place) => match place / 8 {
             0 => format!("s{place}"),
             dashes => format!("s{} d{}", place % 8, dashes.min(3)),
@@ -252,7 +260,9 @@ mod tests {
 
     #[test]
     fn numbers_that_are_none_are_not_drawn() {
-        assert!(figure("x", "t", String::new(), ["a", "b"], Unit::Plain, vec![line("n", 0, &[(1.0, f64::NAN)])]).is_none());
+        assert!(
+            figure("x", "t", String::new(), ["a", "b"], Unit::Plain, vec![line("n", 0, &[(1.0, f64::NAN)])]).is_none()
+        );
         let mixed = line("n", 0, &[(0.0, 1.0), (1.0, f64::INFINITY), (2.0, 2.0)]);
         let drawn = figure("x", "t", String::new(), ["a", "b"], Unit::Plain, vec![mixed]).unwrap();
         assert_eq!(drawn.lines[0].dots.len(), 2);
@@ -269,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn names_never_touch(ends in prop::collection::vec(0.0f64..1.0, 1..15)) {
+        fn names_never_touch(ends in prop::collection::vec(0.0f64..1.0, 2..15)) {
             let lines: Vec<Line> = ends.iter().enumerate().map(|(i, y)| line("n", i, &[(0.0, 0.0), (1.0, *y)])).collect();
             let plot = Plot::of(&lines, Unit::Plain).unwrap();
             let places: Vec<f64> = plot.names(&lines).into_iter().map(|(_, _, y)| y).collect();
