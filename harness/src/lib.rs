@@ -9,6 +9,7 @@
 //!   [`statistics`].
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
+//! - [`published`] has the values that papers printed, to be shown beside ours.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
@@ -37,6 +38,7 @@ pub mod plan;
 pub mod project;
 pub mod provenance;
 pub mod report;
+pub mod published;
 pub mod rerun;
 pub mod results;
 pub mod significance;

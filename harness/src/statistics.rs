@@ -13,7 +13,7 @@
 pub mod bootstrap;
 pub mod difference;
 pub mod equivalence;
-
+pub mod error_rates;
 pub mod holm;
 pub mod power;
 pub mod sample;
@@ -24,3 +24,6 @@ pub use difference::{Design, MeanDifference, Untestable};
 pub use equivalence::{Equivalence, NonInferiority};
 pub use holm::holm;
 pub use sample::{interval_of_mean, mean_and_deviation, p_of_new_value, prediction_interval};
+
+#[cfg(test)]
+mod tests;
