@@ -14,6 +14,7 @@ mod exchange;
 mod experiments;
 mod explain;
 mod extract;
+mod golden_metrics;
 mod golden_stages;
 mod hostile_data;
 mod killed;

@@ -6,11 +6,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
+pub mod check;
 pub mod data;
 pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod extract;
+pub mod golden;
 pub mod import;
 pub mod list;
 pub mod lm;
@@ -76,6 +78,8 @@ pub enum Verb {
     List(list::Args),
     Show(show::Args),
     Report(report::Args),
+    Check(check::Args),
+    Golden(golden::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -99,6 +103,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
         Verb::Report(args) => report::run(args, &places),
+        Verb::Check(args) => check::run(args, &places),
+        Verb::Golden(args) => golden::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

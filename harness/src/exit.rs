@@ -9,6 +9,7 @@ use crate::audio::AudioListError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
 use crate::explain::ExplainError;
+use crate::golden::GoldenError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
@@ -93,6 +94,16 @@ user_errors!(
     AudioListError,
     RenderError
 );
+
+impl From<GoldenError> for Failure {
+    fn from(error: GoldenError) -> Self {
+        match error {
+            GoldenError::Invalid(errors) => errors.into(),
+            GoldenError::Unwritten(error) => error.into(),
+            error => Self { exit: Exit::User, report: error.into() },
+        }
+    }
+}
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

@@ -10,6 +10,7 @@
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
 //! - [`published`] has the values that papers printed, to be shown beside ours.
+//! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
@@ -28,6 +29,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod golden;
 pub mod inert;
 pub mod interrupt;
 pub mod lease;

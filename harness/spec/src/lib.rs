@@ -9,6 +9,7 @@ pub mod check;
 pub mod contract;
 pub mod corpus;
 pub mod decoding;
+pub mod document;
 pub mod evaluation;
 pub mod experiment;
 pub mod extraction;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment as Step;
 use thiserror::Error;
 
@@ -121,7 +122,7 @@ impl Files<'_> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text); // a byte order mark says nothing in UTF-8
         let file = Arc::new(File { name: path.to_owned(), text: text.to_owned() });
         self.sources.push(file.clone());
-        let mut own = match source::parse(&file) {
+        let mut own = match source::parse(&file, source::EXPERIMENT) {
             Ok(own) => own,
             Err(problems) => {
                 self.problems.extend(problems);
@@ -249,15 +250,10 @@ fn merge(below: Node, over: Node, place: &Place) -> Node {
 /// Decodes a tree; after each problem the place is pruned and decoding tried again, so that all problems are found.
 fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<Written> {
     while problems.len() < MOST_PROBLEMS {
-        let value = tree.value();
-        let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
-        let error = match serde_yaml::with::singleton_map_recursive::deserialize(tracked) {
+        let (path, message) = match typed(tree) {
             Ok(experiment) => return problems.is_empty().then_some(experiment),
-            Err(error) => error,
+            Err(found) => found,
         };
-        let path = tree.unpruned(&steps(&track.path()));
-        let message = error.to_string();
         explain(tree, root, &path, &message, problems);
         match tree.find_mut(&path) {
             Some(node) if !path.0.is_empty() && !node.pruned => node.pruned = true,
@@ -265,6 +261,14 @@ fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<
         }
     }
     None
+}
+
+/// The value of a tree as a type, one of several things being written as a map of one entry; else the path and message of the first problem.
+pub(crate) fn typed<T: DeserializeOwned>(tree: &Node) -> Result<T, (Path, String)> {
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(tree.value(), &mut track);
+    serde_yaml::with::singleton_map_recursive::deserialize(tracked)
+        .map_err(|error| (tree.unpruned(&steps(&track.path())), error.to_string()))
 }
 
 fn steps(path: &serde_path_to_error::Path) -> Path {

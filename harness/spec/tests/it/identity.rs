@@ -160,7 +160,8 @@ fn yaml(experiment: &Written, by: usize) -> String {
 /// Reads without the rules about several values, which random experiments break.
 fn read_back(text: &str) -> Written {
     let file = reprise_spec::problem::File { name: "a.yaml".into(), text: text.into() };
-    let node = reprise_spec::source::parse(&file.into()).unwrap_or_else(|problems| panic!("{}\n{problems:?}", text));
+    let node = reprise_spec::source::parse(&file.into(), reprise_spec::source::EXPERIMENT)
+        .unwrap_or_else(|problems| panic!("{}\n{problems:?}", text));
     serde_yaml::with::singleton_map_recursive::deserialize(node.value()).unwrap()
 }
 
