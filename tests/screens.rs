@@ -26,6 +26,8 @@ fn help_texts() {
         "import torchaudio",
         "import fairseq",
         "export hf",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "claim", "extract", "units", "lm",
+        "data", "import", "export", "doctor",
     ];
     for verb in verbs.into_iter().chain(forms) {
         let said = place.reprise(&verb.split(' ').chain(["--help"]).collect::<Vec<_>>());

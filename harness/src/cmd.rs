@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::exit::{Exit, Failure};
 
 pub mod check;
+pub mod claim;
 pub mod data;
 pub mod doctor;
 pub mod explain;
@@ -80,6 +81,7 @@ pub enum Verb {
     Report(report::Args),
     Check(check::Args),
     Golden(golden::Args),
+    Claim(claim::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -105,6 +107,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Report(args) => report::run(args, &places),
         Verb::Check(args) => check::run(args, &places),
         Verb::Golden(args) => golden::run(args, &places),
+        Verb::Claim(args) => claim::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

@@ -11,6 +11,8 @@
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
 //! - [`published`] has the values that papers printed, to be shown beside ours.
 //! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
+//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment; [`claims`] decides by them
+//!   what it claims.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
@@ -20,6 +22,7 @@
 //! folder with a manifest is whole, and one without is not an output.
 
 pub mod audio;
+pub mod claims;
 pub mod cmd;
 pub mod cohort;
 pub mod data;

@@ -6,6 +6,7 @@
 pub mod arithmetic;
 pub mod canon;
 pub mod check;
+pub mod claims;
 pub mod contract;
 pub mod corpus;
 pub mod decoding;

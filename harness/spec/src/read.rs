@@ -1,5 +1,6 @@
 //! Reading an experiment: files to one tree, the tree to [`Experiment`], and every problem on the way by file, line and column.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use crate::experiment::{self, Experiment, Variant, Written};
 use crate::matrix::{self, Overlay};
 use crate::node::{Content, Node, Path, Segment};
 use crate::problem::{File, Location, Problem, SpecErrors};
-use crate::schema::{Place, quoted};
+use crate::schema::{Place, nearest, quoted};
 use crate::source::{self, MOST_PROBLEMS};
 
 /// Most files between an experiment and the farthest that it extends.
@@ -41,6 +42,11 @@ impl Resolved {
     /// Where a value was written, for messages about it; for a default, the nearest word above it that was written.
     pub fn locate(&self, path: &Path) -> Location {
         self.tree.locate(path)
+    }
+
+    /// Addresses in claims whose stage no run of the variant has, as problems of the file; `stages` gives the names of a variant's stages.
+    pub fn unknown_stages(&self, stages: &dyn Fn(&Variant) -> BTreeSet<String>) -> Vec<Problem> {
+        check::unknown_stages(&self.experiment, &self.tree, stages)
     }
 }
 
@@ -105,9 +111,9 @@ fn variants(
     if !problems.is_empty() {
         return None;
     }
-    let Written { name, question, notes, seeds, .. } = whole?;
-    problems.extend(check::variants(&variants, tree));
-    Some(Experiment { name, question, notes, seeds, variants: experiment::distinct(variants) })
+    let Written { name, question, notes, claims, seeds, .. } = whole?;
+    problems.extend(check::variants(&variants, &claims, tree));
+    Some(Experiment { name, question, notes, claims, seeds, variants: experiment::distinct(variants) })
 }
 
 struct Files<'a> {
@@ -338,7 +344,8 @@ fn explain(tree: &Node, root: &Place, path: &Path, message: &str, problems: &mut
     {
         problems.push(wrong_type(tree.locate(path), path, place, node));
     } else {
-        problems.push(Problem::new(tree.locate(path), message.to_owned()));
+        let placed = check::misread(tree, path);
+        problems.push(placed.unwrap_or_else(|| Problem::new(tree.locate(path), message.to_owned())));
     }
 }
 
@@ -365,10 +372,9 @@ fn unknown(at: Location, word: &str, path: &Path, place: &Place) -> Problem {
     let inside = if path.0.is_empty() { "an experiment".to_owned() } else { format!("`{path}`") };
     let shown = word.chars().take(60).collect::<String>();
     let problem = Problem::new(at, format!("`{}` isn't a word of {inside}", shown.escape_debug()));
-    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(name, &shown), *name)).min();
-    match nearest {
-        Some((distance, name)) if distance <= 1 + name.len() / 3 => problem.help(format!("did you mean `{name}`?")),
-        Some(_) => problem.help(format!("known here: {}", quoted(known))),
-        None => problem,
+    match nearest(&shown, known.iter().copied()) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if known.is_empty() => problem,
+        None => problem.help(format!("known here: {}", quoted(known))),
     }
 }
