@@ -7,10 +7,8 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "report", "extract",
-        "units", "lm", "data", "import", "export", "doctor",
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "check", "golden",
-        "extract", "units", "lm", "data", "import", "export", "doctor",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "report", "check", "golden",
+        "claim", "extract", "units", "lm", "data", "import", "export", "doctor",
     ];
     let forms = [
         "golden propose",
@@ -26,8 +24,6 @@ fn help_texts() {
         "import torchaudio",
         "import fairseq",
         "export hf",
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "claim", "extract", "units", "lm",
-        "data", "import", "export", "doctor",
     ];
     for verb in verbs.into_iter().chain(forms) {
         let said = place.reprise(&verb.split(' ').chain(["--help"]).collect::<Vec<_>>());

@@ -7,7 +7,6 @@
 //! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
-//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
 //! - [`published`] has the values that papers printed, to be shown beside ours.
 //! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
@@ -42,8 +41,8 @@ pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
-pub mod report;
 pub mod published;
+pub mod report;
 pub mod rerun;
 pub mod results;
 pub mod significance;

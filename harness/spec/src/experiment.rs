@@ -281,7 +281,8 @@ impl Experiment {
         variants.sort_by_key(|(hash, _)| *hash);
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
-        let mut meaning = canon::of(&Meaning { variants: variants.into_iter().map(|(_, meant)| meant).collect(), seeds });
+        let mut meaning =
+            canon::of(&Meaning { variants: variants.into_iter().map(|(_, meant)| meant).collect(), seeds });
         if let (Canon::Map(fields), false) = (&mut meaning, self.claims.is_empty()) {
             fields.insert("claims".into(), self.meaning_of_claims());
         }

@@ -91,14 +91,15 @@ impl<'a> Evidence<'a> {
     pub fn of(experiment: &'a Experiment, cohort: &Cohort, store: &Store) -> Self {
         let told = |run| {
             let judgements = Results::of(run, store).judgements;
-            let costs = judgements.iter().map(|judgement| {
-                (judgement.point.map_or(0, |point| point.cumulative), judgement.cost)
-            });
+            let costs = judgements
+                .iter()
+                .map(|judgement| (judgement.point.map_or(0, |point| point.cumulative), judgement.cost));
             Told { measures: measures::of(run, store), costs: costs.collect() }
         };
-        let groups = cohort.groups.iter().map(|group| {
-            (group.variant, group.runs.iter().map(|(seed, run)| (*seed, told(run))).collect())
-        });
+        let groups = cohort
+            .groups
+            .iter()
+            .map(|group| (group.variant, group.runs.iter().map(|(seed, run)| (*seed, told(run))).collect()));
         Self::told(experiment, groups.collect())
     }
 
@@ -254,7 +255,9 @@ impl Run<'_> {
         }
         let iteration = address::iteration(what).or(measure.point.map(|point| point.iteration));
         if let Some(untrained) = self.untrained(measure.point, iteration) {
-            doubts.add(format!("{of} was not trained: in `{untrained}` masked accuracy doesn't beat the most frequent unit"));
+            doubts.add(format!(
+                "{of} was not trained: in `{untrained}` masked accuracy doesn't beat the most frequent unit"
+            ));
         }
         if !measure.value.is_finite() {
             doubts.add(format!("`{address}` of {of} is not a finite number"));
@@ -265,9 +268,8 @@ impl Run<'_> {
 
     /// A stage that trained nothing, among those that led to a model at this point or of this iteration; among all where neither is known.
     fn untrained(&self, point: Option<Point>, iteration: Option<usize>) -> Option<&str> {
-        let untrained = self.told.measures.iter().filter(|(address, measure)| {
-            address.metric == "trained" && measure.value == 0.0
-        });
+        let untrained =
+            self.told.measures.iter().filter(|(address, measure)| address.metric == "trained" && measure.value == 0.0);
         let led = |measure: &Measure| match measure.point {
             Some(own) if own.ends_iteration && own.rate != Rate::CooledDown => {
                 iteration.is_none_or(|iteration| own.iteration <= iteration)

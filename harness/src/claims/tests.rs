@@ -108,7 +108,12 @@ fn a_claim_is_supported_contradicted_or_undecided_by_the_differences_of_seeds() 
     assert_eq!(verdict(&[0.25, 0.32, 0.35]), Verdict::Undecided);
     // Unpaired, the spread of the seeds would hide a difference of 0.01.
     assert_eq!(verdict(&[0.29, 0.31, 0.3301]), Verdict::Supported);
-    assert_eq!(two(&[0.29, 0.31, 0.3301], &[0.30, 0.32, 0.34]).alone("wer(test) of progressive < wer(test) of baseline - 0.02").verdict, Verdict::Contradicted);
+    assert_eq!(
+        two(&[0.29, 0.31, 0.3301], &[0.30, 0.32, 0.34])
+            .alone("wer(test) of progressive < wer(test) of baseline - 0.02")
+            .verdict,
+        Verdict::Contradicted
+    );
 }
 
 #[test]
@@ -156,7 +161,9 @@ fn all_of_several_comparisons_must_hold_and_one_refutes() {
 #[test]
 fn two_sides_are_the_same_within_a_margin() {
     let verdict = |progressive: &[f64]| {
-        two(progressive, &[0.30, 0.32, 0.34]).alone("wer(test) of progressive ~ wer(test) of baseline within 0.01").verdict
+        two(progressive, &[0.30, 0.32, 0.34])
+            .alone("wer(test) of progressive ~ wer(test) of baseline within 0.01")
+            .verdict
     };
     assert_eq!(verdict(&[0.301, 0.319, 0.34]), Verdict::Supported);
     assert_eq!(verdict(&[0.35, 0.37, 0.391]), Verdict::Contradicted);
@@ -168,7 +175,8 @@ fn ratios_and_constants_are_compared_seed_by_seed() {
     let planted = two(&[0.15, 0.16, 0.1701], &[0.30, 0.32, 0.34]);
     assert_eq!(planted.alone("wer(test) of progressive / wer(test) of baseline < 0.6").verdict, Verdict::Supported);
     assert_eq!(planted.alone("0.4 > wer(test) of progressive / wer(test) of baseline").verdict, Verdict::Contradicted);
-    let zero = two(&[0.15, 0.16, 0.17], &[0.30, 0.0, 0.34]).alone("wer(test) of progressive / wer(test) of baseline < 0.6");
+    let zero =
+        two(&[0.15, 0.16, 0.17], &[0.30, 0.0, 0.34]).alone("wer(test) of progressive / wer(test) of baseline < 0.6");
     assert_eq!(zero.verdict, Verdict::Undecided);
     assert!(zero.because.iter().any(|said| said.contains("may be zero")), "{:?}", zero.because);
 }
@@ -183,7 +191,8 @@ fn numbers_that_support_nothing_leave_a_claim_undecided() {
             .with("baseline", "pretrain iteration 1/trained", &trained)
             .with("baseline", "pretrain iteration 2/trained", &trained);
         for (variant, drops) in layers {
-            planted = planted.with(variant, "layers/cca-word-top-drop", &drops).with(variant, "layers/cca-word@3", &drops);
+            planted =
+                planted.with(variant, "layers/cca-word-top-drop", &drops).with(variant, "layers/cca-word@3", &drops);
         }
         planted
     };
@@ -201,7 +210,9 @@ fn numbers_that_support_nothing_leave_a_claim_undecided() {
         good().but("baseline", 2, WER, |measure| measure.value = f64::NAN).alone(BETTER),
         good().but("baseline", 2, WER, |measure| measure.point = at(400, 2, false, Rate::Running)).alone(BETTER),
         good().but("baseline", 3, "pretrain iteration 1/trained", untrained).alone(BETTER),
-        good().but("progressive", 1, "layers/cca-word@3", |measure| measure.refused = Some("too few tokens".into())).alone(layer),
+        good()
+            .but("progressive", 1, "layers/cca-word@3", |measure| measure.refused = Some("too few tokens".into()))
+            .alone(layer),
         good().alone("cer(test) of progressive < cer(test) of baseline"),
         good().decide(&shallow).remove(0),
         good().decide(&more_seeds).remove(0),
@@ -210,7 +221,8 @@ fn numbers_that_support_nothing_leave_a_claim_undecided() {
         Planted::default().alone(BETTER),
     ];
     assert!(cases.iter().all(|decided| decided.verdict == Verdict::Undecided && !decided.because.is_empty()));
-    let said: Vec<String> = cases.iter().map(|decided| format!("{}\n  {}", decided.holds, decided.because.join("\n  "))).collect();
+    let said: Vec<String> =
+        cases.iter().map(|decided| format!("{}\n  {}", decided.holds, decided.because.join("\n  "))).collect();
     insta::assert_snapshot!(said.join("\n"));
 }
 
@@ -241,7 +253,8 @@ const LEVEL: &str = "mean(wer(test) of baseline) + 0.005";
 
 #[test]
 fn steps_to_reach_a_level_lie_between_points() {
-    let claim = |within: &str| format!("steps-to-reach(wer(test), {LEVEL}) of progressive < {within} * steps of baseline");
+    let claim =
+        |within: &str| format!("steps-to-reach(wer(test), {LEVEL}) of progressive < {within} * steps of baseline");
     let soon = reaching([[0.5, 0.29, 0.2, 0.2]; 3]);
     let decided = soon.alone(&claim("0.9"));
     assert_eq!(decided.verdict, Verdict::Supported, "{:?}", decided.because);
@@ -259,7 +272,9 @@ fn steps_to_reach_a_level_lie_between_points() {
     assert_eq!(soon.alone(&audio).verdict, Verdict::Supported);
     // The same model at a point in mid-schedule says nothing, so that less is known.
     let marked = [1, 2, 3].into_iter().fold(soon, |planted, seed| {
-        planted.but("progressive", seed, "decode test at 100/wer", |measure| measure.point = at(100, 1, false, Rate::Running))
+        planted.but("progressive", seed, "decode test at 100/wer", |measure| {
+            measure.point = at(100, 1, false, Rate::Running)
+        })
     });
     assert_eq!(marked.alone(&claim("0.9")).comparisons[0].reached[0].steps.low, 0.0);
 }

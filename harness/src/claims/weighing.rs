@@ -70,11 +70,8 @@ pub struct Difference {
 /// Tests whether the left side is below the right one, or within `margin` of it.
 pub fn weigh(left: &Side, right: &Side, margin: Option<f64>, doubts: &mut Doubts) -> Weighed {
     let nothing = Weighed { difference: None, p_for: 1.0, p_against: 1.0 };
-    let pairs: Vec<[Span; 2]> = left
-        .by_seed
-        .iter()
-        .filter_map(|(seed, left)| Some([*left, *right.by_seed.get(seed)?]))
-        .collect();
+    let pairs: Vec<[Span; 2]> =
+        left.by_seed.iter().filter_map(|(seed, left)| Some([*left, *right.by_seed.get(seed)?])).collect();
     let test = match margin {
         _ if pairs.iter().flatten().any(|span| !span.is_bounded()) => Test::Sign,
         Some(_) => Test::Equivalence,

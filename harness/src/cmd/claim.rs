@@ -88,18 +88,13 @@ fn shown(claim: &Decided) -> String {
 fn compared(compared: &Compared) -> String {
     let side = |side: &Side| {
         let seeds: Vec<String> = side.by_seed.iter().map(|(seed, value)| format!("{value} (seed {seed})")).collect();
-        vec![
-            format!("  {}", side.text),
-            side.mean.map_or("-".into(), |mean| mean.to_string()),
-            seeds.join(", "),
-        ]
+        vec![format!("  {}", side.text), side.mean.map_or("-".into(), |mean| mean.to_string()), seeds.join(", ")]
     };
     let mut rows = vec![side(&compared.left), side(&compared.right)];
     for reached in &compared.reached {
         let variant = if reached.variant.is_empty() { String::new() } else { format!(" of {}", reached.variant) };
-        let on = |axis: Option<Span>, unit: &str| {
-            axis.map_or(format!("unknown {unit}"), |span| format!("{span} {unit}"))
-        };
+        let on =
+            |axis: Option<Span>, unit: &str| axis.map_or(format!("unknown {unit}"), |span| format!("{span} {unit}"));
         rows.push(vec![
             format!("  seed {}{variant} reached {}", reached.seed, number(reached.level)),
             format!("{} steps", reached.steps),

@@ -3,10 +3,11 @@ use std::path::{Path, PathBuf};
 use super::{Places, load, print, progress};
 use crate::estimate;
 use crate::exit::{Exit, Failure};
+use crate::golden::Files;
 use crate::outlook;
 use crate::report::checks::Checks;
 use crate::report::render::{Templates, render};
-use crate::report::subject::Subject;
+use crate::report::subject::{Kind, Subject};
 use crate::report::{Report, curves, planned, write};
 use crate::store::{RunRecord, Store};
 
@@ -63,7 +64,15 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }
         None => Subject::runs(records(&args.subjects, &store)?, &store),
     };
+    if let (Some(path), Kind::Experiment) = (&experiment, subject.kind) {
+        checks.claims(&subject);
+        let name = subject.experiment.as_ref().map(|experiment| experiment.name.clone());
+        let folder = super::golden::folder(Some(path))?;
+        let goldens = name.map(|name| Files::of(&folder, name).golden()).transpose()?.flatten();
+        checks.goldens(&subject, goldens.as_ref());
+    }
     checks.reruns(&subject);
+    checks.published(&subject);
     let logs = curves::logs(&subject);
     let report = Report::of(&subject, &logs, checks);
     if args.json {

@@ -9,6 +9,10 @@ use super::subject::Subject;
 use super::verdict::Tally;
 use crate::rerun::grade::{Grade, Verdict};
 
+mod claims;
+mod golden;
+mod published;
+
 /// Outcomes, and the sections that show them.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {

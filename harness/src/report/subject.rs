@@ -42,6 +42,8 @@ pub struct Subject<'a> {
     pub file: Option<String>,
     pub groups: Vec<Group>,
     pub left_out: Vec<LeftOut>,
+    /// What claims and goldens look at; empty where the subject is no experiment.
+    pub cohort: Cohort,
     pub store: &'a Store,
 }
 
@@ -169,7 +171,7 @@ impl<'a> Subject<'a> {
             true => experiment.name.to_string(),
             false => group.name.clone(),
         };
-        let groups = cohort.groups.into_iter().map(|group| Group {
+        let groups = cohort.groups.iter().cloned().map(|group| Group {
             name: named(&group),
             hash: group.variant,
             variant: experiment.variants.iter().find(|variant| variant.setting.hash() == group.variant).cloned(),
@@ -178,8 +180,8 @@ impl<'a> Subject<'a> {
         });
         let groups = groups.collect();
         let (title, file) = (experiment.name.to_string(), Some(file.to_owned()));
-        let (kind, left_out) = (Kind::Experiment, cohort.left_out);
-        Ok(Self { kind, title, experiment: Some(experiment), file, groups, left_out, store })
+        let (kind, left_out) = (Kind::Experiment, cohort.left_out.clone());
+        Ok(Self { kind, title, experiment: Some(experiment), file, groups, left_out, cohort, store })
     }
 
     /// All finished runs of an experiment's variants, oldest first.
@@ -227,7 +229,7 @@ impl<'a> Subject<'a> {
         });
         let groups = groups.collect();
         let (experiment, file) = first.filter(|_| same).unzip();
-        Self { kind, title, experiment, file, groups, left_out: Vec::new(), store }
+        Self { kind, title, experiment, file, groups, left_out: Vec::new(), cohort: Cohort::default(), store }
     }
 
     /// All runs with their groups' places.

@@ -25,6 +25,9 @@ pub fn section(subject: &Subject<'_>, logs: &[Vec<Logged>], verdict: &Verdict) -
 
 fn items(subject: &Subject<'_>, logs: &[Vec<Logged>], verdict: &Verdict) -> Vec<String> {
     let mut items = verdict.unchecked.clone();
+    if subject.kind != Kind::Experiment {
+        items.push("Claims and golden metrics are of an experiment: they were not looked at".into());
+    }
     let runs: Vec<&Run> = subject.all().map(|(_, run)| run).collect();
     if subject.kind == Kind::Experiment {
         for group in &subject.groups {

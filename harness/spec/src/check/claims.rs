@@ -88,7 +88,8 @@ fn unlike<'a>(comparison: &'a Comparison, variants: &[Variant]) -> Option<(&'a Q
 fn clusters(quantity: &Quantity, variants: &[Variant]) -> Option<u32> {
     match &quantity.what {
         What::Units { iteration, .. } => {
-            let variant = variants.iter().find(|variant| quantity.of.as_ref().is_none_or(|name| variant.is_called(name)))?;
+            let variant =
+                variants.iter().find(|variant| quantity.of.as_ref().is_none_or(|name| variant.is_called(name)))?;
             let iteration = variant.setting.iterations.get(*iteration as usize - 1)?;
             iteration.targets.sets().first().map(|set| set.clusters().get())
         }
@@ -152,7 +153,9 @@ fn within(scalar: &Location, text: &str, at: &Range<usize>) -> Location {
 fn refusal(quantity: &Quantity, variants: &[Variant]) -> Option<Refusal> {
     match (&quantity.of, variants) {
         (None, [alone]) => of_setting(&quantity.what, &alone.setting),
-        (None, _) => Some(("which variant is meant isn't said".into(), format!("write `of VARIANT`; {}", names(variants)))),
+        (None, _) => {
+            Some(("which variant is meant isn't said".into(), format!("write `of VARIANT`; {}", names(variants))))
+        }
         (Some(name), _) => match variants.iter().find(|variant| variant.is_called(name)) {
             Some(variant) => of_setting(&quantity.what, &variant.setting),
             None => {
@@ -168,7 +171,8 @@ fn refusal(quantity: &Quantity, variants: &[Variant]) -> Option<Refusal> {
 }
 
 fn names(variants: &[Variant]) -> String {
-    let named: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).filter(|name| !name.is_empty()).collect();
+    let named: Vec<&str> =
+        variants.iter().map(|variant| variant.name.as_str()).filter(|name| !name.is_empty()).collect();
     match named.as_slice() {
         [] => "its only variant has no name: leave `of` out".into(),
         few => format!("its variants: {}", listed(few)),
@@ -185,7 +189,10 @@ fn of_setting(what: &What, setting: &Setting) -> Option<Refusal> {
     let no_iteration = |iteration: &u32| {
         (*iteration as usize > iterations).then(|| {
             let message = format!("there is no iteration {iteration}");
-            (message, format!("the variant has {iterations} {}", if iterations == 1 { "iteration" } else { "iterations" }))
+            (
+                message,
+                format!("the variant has {iterations} {}", if iterations == 1 { "iteration" } else { "iterations" }),
+            )
         })
     };
     match what {
@@ -214,12 +221,16 @@ fn of_setting(what: &What, setting: &Setting) -> Option<Refusal> {
         What::MaskedAccuracy { iteration } => no_iteration(iteration),
         What::Layer { metric, layer, at } => of_layers(metric, *at, setting).or_else(|| {
             let most = setting.model.encoder.layers.get();
-            (*layer > most).then(|| (format!("layer {layer} is above the {most} layers of the model"), format!("use 0 to {most}")))
+            (*layer > most)
+                .then(|| (format!("layer {layer} is above the {most} layers of the model"), format!("use 0 to {most}")))
         }),
         What::Curve { summary, metric, at } => of_layers(metric, *at, setting).or_else(|| {
             metric.starts_with("attention").then(|| {
                 let help = "claim about one layer: `layer(attention-distance, 3)`";
-                (format!("`{metric}` has no number of layer 0, so there is no `{}`", Summary::word(*summary)), help.into())
+                (
+                    format!("`{metric}` has no number of layer 0, so there is no `{}`", Summary::word(*summary)),
+                    help.into(),
+                )
             })
         }),
         What::Metric { stage, metric } => {

@@ -8,9 +8,7 @@ impl Statement {
     pub fn meaning(&self, variant: &dyn Fn(Option<&str>) -> Option<String>) -> Canon {
         let told = |comparison: &Comparison| match comparison {
             Comparison::Below(one, other) => Comparison::Below(one.told(variant), other.told(variant)),
-            Comparison::Near(one, other, margin) => {
-                Comparison::Near(one.told(variant), other.told(variant), *margin)
-            }
+            Comparison::Near(one, other, margin) => Comparison::Near(one.told(variant), other.told(variant), *margin),
         };
         let mut comparisons: Vec<Canon> = self.0.iter().map(|comparison| canon::of(&told(comparison))).collect();
         comparisons.sort_by_cached_key(Canon::to_bytes);
@@ -26,9 +24,7 @@ impl Term {
             Self::Number(value) => Self::Number(*value),
             Self::Quantity(Quantity { what, of }) => {
                 let what = match what {
-                    What::Reach { axis, of, level } => {
-                        What::Reach { axis: *axis, of: of.clone(), level: below(level) }
-                    }
+                    What::Reach { axis, of, level } => What::Reach { axis: *axis, of: of.clone(), level: below(level) },
                     other => other.clone(),
                 };
                 Self::Quantity(Quantity { what, of: variant(of.as_deref()) })

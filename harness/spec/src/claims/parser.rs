@@ -5,9 +5,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::lexer::{Kind, Token, tokens};
-use super::{
-    Axis, Comparison, Dimension, ErrorRate, Errors, Quantity, Statement, Summary, Term, UnitScore, What,
-};
+use super::{Axis, Comparison, Dimension, ErrorRate, Errors, Quantity, Statement, Summary, Term, UnitScore, What};
 use crate::finetuning::Top;
 use crate::schema::{nearest, quoted};
 use crate::values::{Layers, SplitName};
@@ -436,7 +434,9 @@ impl<'a> Parser<'a> {
 
     fn expected(&self, what: &str) -> Syntax {
         let found = match self.tokens.get(self.next) {
-            Some(token) => format!("`{}`", self.text[token.at.clone()].chars().take(60).collect::<String>().escape_debug()),
+            Some(token) => {
+                format!("`{}`", self.text[token.at.clone()].chars().take(60).collect::<String>().escape_debug())
+            }
             None => "the end".into(),
         };
         Syntax::new(self.here(), format!("expected {what}, found {found}"))

@@ -16,7 +16,9 @@ pub fn of(what: &What, setting: &Setting) -> Option<Address> {
     Some(match what {
         What::Errors { of, at } => errors(of, *at, setting),
         What::Units { score, iteration } => Address::new(format!("unit quality iteration {iteration}"), score.word()),
-        What::MaskedAccuracy { iteration } => Address::new(format!("pretrain iteration {iteration}"), "masked-accuracy"),
+        What::MaskedAccuracy { iteration } => {
+            Address::new(format!("pretrain iteration {iteration}"), "masked-accuracy")
+        }
         What::Layer { metric, layer, at } => {
             // Of what compares layers with each other, the number with the input.
             let other = if metric == "cka" { ":0" } else { "" };
