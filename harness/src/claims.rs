@@ -137,7 +137,7 @@ fn compare(comparison: &Comparison, evidence: &Evidence<'_>) -> Compared {
     };
     let Weighed { difference, p_for, p_against } = weighing::weigh(&left, &right, margin, &mut doubts);
     let (p_for, p_against) = if doubts.is_empty() { (p_for, p_against) } else { (1.0, 1.0) };
-    let doubts = doubts.into_sentences();
+    let (difference, doubts) = (difference.map(Difference::planned), doubts.into_sentences());
     Compared { holds: comparison.to_string(), left, right, difference, reached, doubts, p_for, p_against }
 }
 

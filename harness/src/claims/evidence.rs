@@ -13,7 +13,7 @@ use super::span::Span;
 use crate::cohort::Cohort;
 use crate::measures::{self, Measure, Measures};
 use crate::results::{Cost, Results};
-use crate::store::Store;
+use crate::store::{RunRecord, Store};
 
 mod address;
 
@@ -89,7 +89,7 @@ impl Doubts {
 impl<'a> Evidence<'a> {
     /// What the stored runs of an experiment say.
     pub fn of(experiment: &'a Experiment, cohort: &Cohort, store: &Store) -> Self {
-        let told = |run| {
+        let told = |run: &RunRecord| {
             let judgements = Results::of(run, store).judgements;
             let costs = judgements
                 .iter()

@@ -302,6 +302,8 @@ fn what_is_never_reached_is_no_number() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn turning_a_claim_round_turns_its_verdict(
         pairs in prop::collection::vec((0.1f64..0.5, -0.1f64..0.1), 3), margin in 0.0f64..0.05,
@@ -319,6 +321,9 @@ proptest! {
         prop_assert!((above.p - below.p).abs() < 1e-9);
     }
 
+}
+
+proptest! {
     /// What is decided of a span is decided of every value within.
     #[test]
     fn a_verdict_holds_for_every_value_between_two_ends(

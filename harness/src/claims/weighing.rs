@@ -65,6 +65,9 @@ pub struct Difference {
     /// Without regard to doubts and other claims.
     pub p_for: f64,
     pub p_against: f64,
+    /// Of the corner with the largest standard error.
+    #[serde(skip)]
+    widest: Option<MeanDifference>,
 }
 
 /// Tests whether the left side is below the right one, or within `margin` of it.
@@ -99,6 +102,7 @@ pub fn weigh(left: &Side, right: &Side, margin: Option<f64>, doubts: &mut Doubts
         seeds_needed: None,
         p_for: 1.0,
         p_against: 1.0,
+        widest: None,
     };
     let difference = match test {
         Test::Sign => signs(&spans, bare),
@@ -142,7 +146,7 @@ fn corners(pairs: &[[Span; 2]], bare: Difference, doubts: &mut Doubts) -> Differ
         let [mut left, mut right] = [0, 1].map(|side| pairs.iter().map(|pair| pair[side].low).collect::<Vec<_>>());
         for (bit, &pair) in open.iter().enumerate() {
             let [a, b] = pairs[pair];
-            (left[pair], right[pair]) = if corner >> bit & 1 == 0 { (a.high, b.low) } else { (a.low, b.high) };
+            (left[pair], right[pair]) = if (corner >> bit) & 1 == 0 { (a.high, b.low) } else { (a.low, b.high) };
         }
         match MeanDifference::paired(&right, &left) {
             Ok(test) => found.add(test, &bare),
@@ -202,22 +206,21 @@ impl Corners {
             None => (two_sided(self.above_least), two_sided(self.below_most)),
             Some(_) => (self.above_least.max(self.below_most), two_sided(self.above_margin.min(self.below_margin))),
         };
-        let needed = |test: &MeanDifference| match bare.margin {
-            None => test.seeds_to_detect(test.difference, ALPHA, POWER),
-            Some(margin) => test.seeds_for_equivalence(margin, ALPHA, POWER),
-        };
-        Difference {
-            interval: self.interval,
-            smallest_detectable: self.widest.map(|test| test.smallest_detectable(ALPHA, POWER)),
-            seeds_needed: self.widest.as_ref().and_then(needed),
-            p_for,
-            p_against,
-            ..bare
-        }
+        Difference { interval: self.interval, widest: self.widest, p_for, p_against, ..bare }
     }
 }
 
 impl Difference {
+    /// With what so many seeds could have seen, and how many would be needed: of the corner whose seeds lie farthest apart.
+    pub fn planned(self) -> Self {
+        let Some(test) = self.widest else { return self };
+        let seeds_needed = match self.margin {
+            None => test.seeds_to_detect(test.difference, ALPHA, POWER),
+            Some(margin) => test.seeds_for_equivalence(margin, ALPHA, POWER),
+        };
+        Self { smallest_detectable: Some(test.smallest_detectable(ALPHA, POWER)), seeds_needed, ..self }
+    }
+
     /// What was found and how, in a sentence.
     pub fn sentence(&self) -> String {
         let Self { mean, test, n, margin, interval, confidence, .. } = self;

@@ -39,7 +39,10 @@ pub(super) fn claims(claims: &BTreeMap<Name, Claim>, variants: &[Variant], tree:
                 problems.push(Problem::new(place(at), message).help(help));
             }
         }
-        for comparison in statement.0.iter().filter(|_| problems.len() == before) {
+        if problems.len() > before {
+            continue;
+        }
+        for comparison in &statement.0 {
             let Some((odd, message)) = unlike(comparison, variants) else { continue };
             let at = mentions.iter().find(|mention| mention.quantity == *odd).map_or(&(0..0), |mention| &mention.at);
             problems.push(Problem::new(place(at), message).help("compare units of as many clusters"));

@@ -224,7 +224,7 @@ fn claims_mean_variants_whatever_they_are_called_and_differ_by_field() {
     let renamed = text.replace("cluster:\n", "height:\n").replace("cluster height", "height height");
     assert_eq!(read(&renamed).spec_hash(), meant.spec_hash());
     // The baseline is a height of 6 too.
-    let aliased = text.replace("pnmi(1) of baseline", "pnmi(1) of 'cluster height 6'");
+    let aliased = text.replace("pnmi(1) of baseline", "pnmi(1) of \"cluster height 6\"");
     assert_eq!(read(&aliased).spec_hash(), meant.spec_hash());
     let other = read(&text.replace("+ 0.005)", "+ 0.01)"));
     let found: Vec<String> = differences(&meant.meaning(), &other.meaning()).into_iter().map(|d| d.path).collect();
