@@ -13,7 +13,7 @@ use super::subject::{Group, Kind, Run, Subject, logged};
 use crate::store::Store;
 
 /// Dots that all figures of curves draw together, and the fewest and most pieces that a line is cut into for drawing.
-const DOTS: usize = 60_000;
+const DOTS: usize = 24_000;
 const PIECES: std::ops::RangeInclusive<usize> = 16..=120;
 
 /// Curves that are shown at first, with what they are called; the others on request.
@@ -96,7 +96,7 @@ pub fn section(subject: &Subject<'_>, logs: &[Vec<Logged>]) -> Option<Section> {
         })
         .collect();
     let mut parts = vec![Part::Text(
-        "Curves of pretraining break where an iteration begins: it predicts other units, so its losses are of another scale. All logged values, unthinned, are in data/curves.csv."
+        "Curves of pretraining break where an iteration begins: it predicts other units, so its losses are of another scale. With several seeds a line is their mean, and a band reaches from the lowest to the highest. All logged values, unthinned, are in data/curves.csv."
             .into(),
     )];
     parts.push(Part::Figures(shown));

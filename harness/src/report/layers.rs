@@ -91,7 +91,7 @@ fn curve(subject: &Subject<'_>, metric: &str) -> Option<Figure> {
     let (low, high) = ends(&mut lines.iter().flat_map(|line| &line.dots).chain(&control).map(|dot| dot.y));
     let (null_low, null_high) = ends(&mut null.iter().map(|dot| dot.y));
     // A null far below would press the curves into a flat line.
-    if null_high < low - (high - low) {
+    if !null.is_empty() && null_high < low - (high - low) {
         note = Some(format!("Shuffled labels give {} to {}, below the axis.", score(null_low), score(null_high)));
         null.clear();
     }

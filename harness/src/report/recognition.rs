@@ -57,9 +57,9 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
 /// Word, character and sentence error rates of the last models, one row a group and split.
 fn rates(subject: &Subject<'_>, splits: &[String]) -> Table {
     let compared = subject.groups.len() > 1;
-    let mut columns = vec!["Model", "Split", "#Seeds", "#WER", "#95 % interval", "#CER", "#Sentences with errors"];
+    let mut columns = vec!["Model", "Split", "#Seeds", "#WER", "#95 % interval", "#CER", "#S.Err"];
     if compared {
-        columns.extend(["#Difference in WER", "#its 95 % interval", "#p (paired t, Holm)", "#Smallest detectable"]);
+        columns.extend(["#Difference in WER", "#its 95 % interval", "#p", "#Detectable"]);
     }
     let first = subject.groups.iter().find(|group| group.runs.iter().any(|run| run.results.last().is_some()));
     let tested = splits.iter().flat_map(|split| subject.groups.iter().map(move |group| (split, group)));
@@ -183,9 +183,9 @@ fn explained(subject: &Subject<'_>) -> String {
     let one = "Intervals of a single run resample its speakers or utterances and say nothing of other seeds.";
     match subject.several() {
         true => format!(
-            "Intervals over several seeds are Student’s t intervals of the mean; differences are paired by seed, and their p adjusted by Holm over this table. \
-             Smallest detectable is the true difference that so many seeds would have found in four cases of five: a difference that is not found may still be \
-             there. {one}"
+            "Intervals over several seeds are Student’s t intervals of the mean; p is of the paired t test over seeds, adjusted by Holm over this table. \
+             Detectable is the true difference that so many seeds would have found in four cases of five: a difference that is not found may still be \
+             there. {one} In figures a band reaches from the lowest to the highest seed."
         ),
         false => one.to_owned(),
     }

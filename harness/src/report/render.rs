@@ -137,6 +137,7 @@ fn write_inert(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Re
     let text = match value.as_str() {
         Some(text) if !value.is_safe() => text,
         _ if value.kind() == ValueKind::String => return Ok(out.write_str(value.as_str().unwrap_or_default())?),
+        _ if state.auto_escape() == MARKDOWN => return Ok(out.write_str(&inert::markdown(&value.to_string()))?),
         _ => return minijinja::escape_formatter(out, state, value),
     };
     if state.auto_escape() == MARKDOWN {

@@ -14,6 +14,9 @@ use crate::store::{StageState, StoredOutput};
 /// Stages above which a picture has one box a kind.
 const BOXES: usize = 40;
 
+/// Outputs above which a page doesn't list them.
+const LISTED: usize = 400;
+
 /// One output of a stage, with what the shown runs did with it.
 struct Output<'a> {
     name: &'a str,
@@ -68,9 +71,17 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     let nodes = if order.len() <= BOXES { one_by_one(&order, &outputs) } else { by_kind(&outputs) };
     let title = if order.len() <= BOXES { "Stages and what each reads" } else { "Kinds of stages and what each reads" };
     let picture = graph::figure("plan", title, told, &nodes);
-    let table = Part::Table(table(&order, &outputs));
-    let folded = Folded { summary: "All stages with keys and digests".into(), open: false, parts: vec![table] };
-    Some(Section::new("plan", "Plan", vec![Part::Figure(picture), Part::Folded(folded)]))
+    let listed = match order.len() {
+        0..=LISTED => Part::Folded(Folded {
+            summary: "All stages with keys and digests".into(),
+            open: false,
+            parts: vec![Part::Table(table(&order, &outputs))],
+        }),
+        many => Part::Text(format!(
+            "{many} outputs are too many for a table: report.json has them, run by run, with keys and digests."
+        )),
+    };
+    Some(Section::new("plan", "Plan", vec![Part::Figure(picture), listed]))
 }
 
 fn state(output: &Output<'_>) -> (&'static str, String) {

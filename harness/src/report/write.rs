@@ -141,7 +141,7 @@ fn csv_of_numbers(subject: &Subject<'_>) -> String {
     let mut text = line(header.map(String::from));
     for (place, run) in subject.all() {
         let group = inert::csv(&subject.groups[place].name);
-        for (address, measure) in measures::of(&run.record, subject.store) {
+        for (address, measure) in measures::of_outputs(&run.record, &run.outputs) {
             let (low, high) =
                 measure.interval.map_or_else(Default::default, |(low, high)| (low.to_string(), high.to_string()));
             text += &line([
