@@ -91,7 +91,7 @@ pub fn beside(setting: &Setting, executed: bool) -> Vec<Beside> {
             Some(Beside { entry, address: address(setting, entry), verdict, because })
         })
         .collect();
-    found.sort_by_key(|beside| (beside.verdict, beside.because.len()));
+    found.sort_by_key(|beside| (beside.verdict, beside.because.len(), beside.entry.confidence));
     found
 }
 
@@ -221,13 +221,16 @@ fn of_pretraining(setting: &Setting, entry: &Entry, recipe: &Recipe) -> Vec<Stri
         ("loss", "the weight of masked frames is", loss.masked.get(), Some(entry.masked_weight)),
         ("loss", "the weight of other frames is", loss.unmasked.get(), Some(1.0 - entry.masked_weight)),
     ];
-    let mut unknown = Vec::new();
+    let (mut differing, mut unknown) = (Vec::new(), Vec::new());
     for (what, is, ours, published) in numbers {
         match published {
             None => unknown.push(what),
-            Some(published) if ours != published => because.push(format!("{is} {ours}, not {published}")),
+            Some(published) if ours != published => differing.push(format!("{is} {ours}, not {published}")),
             Some(_) => {}
         }
+    }
+    if !differing.is_empty() {
+        because.push(differing.join(", and "));
     }
     if !unknown.is_empty() {
         because.push(format!("of its pretraining these aren't known: {}", unknown.join(", ")));

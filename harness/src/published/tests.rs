@@ -124,3 +124,21 @@ fn ablations_are_found_beside_theirs() {
     let lines: Vec<String> = found.iter().take(3).map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
+
+#[test]
+fn models_that_experiments_follow_have_published_values_beside_them() {
+    for (name, variant, least) in [
+        ("hubert-base", "1h", 10.9),
+        ("hubert-large", "10h", 2.2),
+        ("hubert-x-large", "960h", 1.5),
+        ("wav2vec2-base", "100h", 2.7),
+        ("wav2vec2-large", "1h", 2.9),
+        ("ils-hubert", "layers-4-12 relative", 3.8),
+        ("discrete-bert", "units", 5.3),
+    ] {
+        let besides = beside(&setting(&format!("librispeech/{name}.yaml"), variant), false);
+        assert!(besides.iter().all(|beside| beside.verdict == Verdict::NotExecuted), "{name} {variant}");
+        let has = |beside: &Beside| beside.entry.metric == Metric::Wer && beside.entry.value == least;
+        assert!(besides.iter().any(has), "{name} {variant}");
+    }
+}

@@ -153,17 +153,7 @@ fn resample(
             statistic(&sums, &chosen)
         })
         .collect();
-    values.sort_by(f64::total_cmp);
-    let tail = (1.0 - settings.level.get()) / 2.0;
-    Resampled { value, interval: (quantile(&values, tail), quantile(&values, 1.0 - tail)) }
-}
-
-/// The `share` quantile of sorted, non-empty values, with linear interpolation between neighbours (NumPy's default).
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let position = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let below = position.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (position - below as f64) * (sorted[above] - sorted[below])
+    Resampled { value, interval: settings.interval(&mut values) }
 }
 
 #[cfg(test)]
