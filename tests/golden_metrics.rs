@@ -193,7 +193,7 @@ fn goldens_are_proposed_reviewed_and_met() {
     assert_redacted!("proposed", &proposed);
     assert_eq!(check(&place).code, Some(2), "nothing was accepted");
     let reviewed = review(&place, "what?\na\nr\ns\nq\n");
-    assert!(reviewed.ends_with("1 accepted, 1 rejected, 6 left\n"), "{reviewed}");
+    assert!(reviewed.ends_with("1 accepted, 1 rejected, 7 left\n"), "{reviewed}");
     fine(place.reprise(&["golden", "accept", "tiny.yaml", "--only", "unit quality*"]));
     insta::assert_snapshot!("status", fine(place.reprise(&["golden", "status", "tiny.yaml"])));
     fine(place.reprise(&["golden", "accept", "tiny.yaml"]));

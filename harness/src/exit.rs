@@ -99,7 +99,6 @@ impl From<GoldenError> for Failure {
     fn from(error: GoldenError) -> Self {
         match error {
             GoldenError::Invalid(errors) => errors.into(),
-            GoldenError::Unwritten(error) => error.into(),
             error => Self { exit: Exit::User, report: error.into() },
         }
     }

@@ -20,6 +20,7 @@ pub mod check;
 pub mod file;
 pub mod observed;
 pub mod outcome;
+pub mod pattern;
 pub mod proposal;
 mod statistical;
 
@@ -27,6 +28,7 @@ pub use check::{Checked, Row, check};
 pub use file::{Files, GoldenError};
 pub use observed::Observed;
 pub use outcome::Outcome;
+pub use pattern::Pattern;
 pub use proposal::{Change, Proposal};
 
 /// What the only variant of an experiment is called in a golden file: elsewhere it has no name.

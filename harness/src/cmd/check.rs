@@ -78,47 +78,64 @@ fn named_runs(experiment: &Experiment, store: &Store, named: &[String]) -> Resul
 /// The table of all comparisons, then what is to be said of them; a bypass comes last.
 pub fn shown(checked: &Checked) -> String {
     let several = checked.rows.iter().any(|row| row.variant != golden::ALONE);
-    let mut parts = Vec::new();
-    if checked.rows.is_empty() {
-        parts.push(
-            "the golden file has no entry: nothing was checked\n`reprise golden propose EXPERIMENT` proposes some"
-                .to_owned(),
-        );
-    } else {
-        parts.push(table(checked, several));
-    }
-    let told = |row: &Row| {
-        let name = name(row, several);
-        let evidence = row.evidence.iter().map(|evidence| format!("\n  {evidence}"));
-        let notes = row.notes.iter().map(|note| format!("\n  {}", inert::terminal(note)));
-        let outcome = row.outcome.to_string();
-        format!("{name}: {}{}", inert::terminal(&outcome), evidence.chain(notes).collect::<String>())
+    let table = match checked.rows.is_empty() {
+        true => "the golden file has no entry: nothing was checked; `reprise golden propose EXPERIMENT` proposes some"
+            .into(),
+        false => table(checked, several),
     };
-    let failures: Vec<String> = checked.failures().map(told).collect();
-    if !failures.is_empty() {
-        parts.push(failures.join("\n"));
-    }
-    parts.extend(checked.moved());
     let left_out = checked.left_out.iter().map(|left| format!("run {} was not looked at: {}", left.run, left.because));
-    let left_out: Vec<String> = left_out.collect();
-    if !left_out.is_empty() {
-        parts.push(left_out.join("\n"));
-    }
+    let passed = checked.rows.iter().filter(|row| row.outcome.passed()).count();
+    let bypassed = told(checked.bypassed(), several);
+    let parts = [
+        Some(table),
+        told(checked.failures(), several),
+        of_passed(checked, several),
+        checked.moved(),
+        joined(left_out.collect()),
+        Some(format!("{passed} of {} passed", checked.rows.len())),
+        bypassed.map(|told| format!("NOT CHECKED, because a bypass says so:\n{told}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
+}
+
+fn joined(lines: Vec<String>) -> Option<String> {
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// What tests of rows that passed found, and once what else is to be known of such rows.
+fn of_passed(checked: &Checked, several: bool) -> Option<String> {
+    let passed = || checked.rows.iter().filter(|row| row.outcome.passed());
+    let evidence = passed().filter_map(|row| Some(format!("{}: {}", name(row, several), row.evidence.as_ref()?)));
     let mut noted: BTreeMap<&str, usize> = BTreeMap::new();
-    for note in checked.rows.iter().filter(|row| row.outcome.passed()).flat_map(|row| &row.notes) {
+    for note in passed().flat_map(|row| &row.notes) {
         *noted.entry(note).or_default() += 1;
     }
-    if !noted.is_empty() {
-        let lines = noted.iter().map(|(note, count)| format!("of {count} that passed: {}", inert::terminal(note)));
-        parts.push(lines.collect::<Vec<_>>().join("\n"));
+    let noted = noted.iter().map(|(note, count)| format!("of {count} that passed: {}", inert::terminal(note)));
+    joined(evidence.chain(noted).collect())
+}
+
+/// Why rows did not pass: a message once, with every row that it is of.
+fn told<'a>(rows: impl Iterator<Item = &'a Row>, several: bool) -> Option<String> {
+    let mut messages: Vec<(String, Vec<&Row>)> = Vec::new();
+    for row in rows {
+        let message = inert::terminal(&row.outcome.to_string()).into_owned();
+        match messages.iter_mut().find(|(known, _)| *known == message) {
+            Some((_, rows)) => rows.push(row),
+            None => messages.push((message, vec![row])),
+        }
     }
-    let passed = checked.rows.iter().filter(|row| row.outcome.passed()).count();
-    parts.push(format!("{passed} of {} passed", checked.rows.len()));
-    let bypassed: Vec<String> = checked.bypassed().map(told).collect();
-    if !bypassed.is_empty() {
-        parts.push(format!("NOT CHECKED, because a bypass says so:\n{}", bypassed.join("\n")));
-    }
-    parts.join("\n\n")
+    let details = |row: &Row| {
+        let lines = row.evidence.iter().chain(&row.notes).map(|line| format!("\n    {}", inert::terminal(line)));
+        lines.collect::<String>()
+    };
+    let lines = messages.iter().map(|(message, rows)| match rows.as_slice() {
+        [row] => format!("{}: {message}{}", name(row, several), details(row)),
+        rows => {
+            let rows = rows.iter().map(|row| format!("\n  {}{}", name(row, several), details(row)));
+            format!("{message}{}", rows.collect::<String>())
+        }
+    });
+    joined(lines.collect())
 }
 
 fn name(row: &Row, several: bool) -> String {

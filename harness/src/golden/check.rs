@@ -178,7 +178,10 @@ impl<'a> Look<'a> {
                     without_run.push(value.seed);
                     first = first.or(Some(outcome));
                 }
-                Err(outcome) => return refuse(row, outcome),
+                Err(outcome) => {
+                    row.notes.push(format!("so it is of seed {}", value.seed));
+                    return refuse(row, outcome);
+                }
             }
         }
         row.observed = mean(pairs.iter().map(|pair| pair.1));

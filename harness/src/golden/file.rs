@@ -54,9 +54,9 @@ pub enum GoldenError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Invalid(#[from] SpecErrors),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Unwritten(#[from] StoreError),
+    #[error("cannot write {}", .path.display())]
+    #[diagnostic(help("nothing was changed: check the permissions of its folder and the space on its disk"))]
+    Unwritten { path: PathBuf, source: StoreError },
 }
 
 impl Files {
@@ -144,7 +144,10 @@ impl Files {
             return write(&path, proposal);
         }
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", &path, error).into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let source = StoreError::Io { verb: "remove", path: path.clone(), error };
+                Err(GoldenError::Unwritten { path, source })
+            }
             _ => Ok(()),
         }
     }
@@ -219,7 +222,9 @@ fn yaml<T: Serialize>(value: &T) -> String {
 
 fn write<T: Serialize>(path: &FilePath, value: &T) -> Result<(), GoldenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
-    fs::create_dir_all(folder).map_err(|error| StoreError::io("create", folder, error))?;
-    files::write(&folder.join(path.file_name().unwrap_or_default()), yaml(value).as_bytes())?;
-    Ok(())
+    let created = fs::create_dir_all(folder).map_err(|error| StoreError::io("create", folder, error));
+    let path = folder.join(path.file_name().unwrap_or_default());
+    created
+        .and_then(|()| files::write(&path, yaml(value).as_bytes()))
+        .map_err(|source| GoldenError::Unwritten { path, source })
 }

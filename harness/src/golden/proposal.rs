@@ -11,7 +11,7 @@ use reprise_spec::values::Name;
 use serde::{Deserialize, Serialize};
 
 use super::observed::{ObservedGroup, ObservedRun};
-use super::{Address, Entry, Golden, Observed, Tolerance, Value, Version, check};
+use super::{Address, Entry, Golden, Observed, Pattern, Tolerance, Value, Version, check};
 use crate::measures::Direction;
 use crate::rerun::margin::Margin;
 
@@ -47,10 +47,6 @@ pub enum Wanted {
     Fitting(Vec<Pattern>),
 }
 
-/// An address in which `*` stands for any characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
-
 /// What was looked at and not proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,30 +54,6 @@ pub struct Skipped {
     pub variant: String,
     pub address: Address,
     pub because: String,
-}
-
-impl From<String> for Pattern {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl Pattern {
-    /// Whether the pattern stands for this address.
-    pub fn fits(&self, address: &Address) -> bool {
-        let text = address.to_string();
-        let mut parts = self.0.split('*');
-        // A split gives at least one part.
-        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-        let mut last = None;
-        for part in parts {
-            if let Some(middle) = last.replace(part) {
-                let Some(at) = rest.find(middle) else { return false };
-                rest = &rest[at + middle.len()..];
-            }
-        }
-        last.map_or(rest.is_empty(), |last| rest.ends_with(last))
-    }
 }
 
 impl Wanted {

@@ -3,7 +3,7 @@ use reprise_spec::evaluation::{Point, Rate};
 use reprise_spec::identity::OutputDigest;
 
 use super::observed::{ObservedGroup, ObservedRun, ObservedStage};
-use super::proposal::{Pattern, Wanted};
+use super::proposal::Wanted;
 use super::*;
 use crate::cmd::check::shown;
 use crate::measures::{Measure, Measures};

@@ -1,8 +1,7 @@
 use super::{Of, change, today};
 use crate::cmd::print;
 use crate::exit::{Exit, Failure};
-use crate::golden::proposal::Pattern;
-use crate::golden::{Files, GoldenError, Proposal};
+use crate::golden::{Files, GoldenError, Pattern, Proposal};
 use crate::measures::Address;
 
 /// Which proposed changes are decided on.

@@ -4,8 +4,8 @@ use super::{Of, change, today};
 use crate::cmd::{Places, load, print};
 use crate::cohort::Cohort;
 use crate::exit::{Exit, Failure};
-use crate::golden::proposal::{Pattern, Wanted};
-use crate::golden::{Observed, Proposal, Tolerance};
+use crate::golden::proposal::Wanted;
+use crate::golden::{Observed, Pattern, Proposal, Tolerance};
 use crate::inert;
 
 /// Propose what an experiment's finished runs give now, where that isn't what was accepted
