@@ -6,6 +6,7 @@
 mod place;
 mod planted;
 
+mod claims;
 mod decoding;
 mod disk;
 mod doctor;

@@ -64,9 +64,9 @@ impl std::fmt::Display for Span {
     }
 }
 
-/// A number as a sentence has it: whole where it is large, with four digits otherwise.
+/// A number as a sentence has it: whole where it is so or large, with four digits otherwise.
 pub fn number(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
+    if !value.is_finite() || (value.fract() == 0.0 && value.abs() < 1e15) {
         return format!("{value}");
     }
     let digits = 3 - value.abs().log10().floor() as i32;

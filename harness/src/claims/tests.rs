@@ -17,7 +17,7 @@ fn experiment(layers: u32, seeds: &str, claims: &[&str]) -> Experiment {
     let text = format!(
         "version: 1\nname: toy\nquestion: Which?\nseeds: {seeds}\n\
          corpus: {{ name: toy, pretrain: [train], finetune: [train], validate: [dev], test: [test] }}\n\
-         model: {{ encoder: {{ layers: {layers}, width: 64, heads: 4 }} }}\n\
+         model: {{ encoder: {{ layers: {layers} }} }}\n\
          evaluation: {{ every: 100, cool-down: 5 }}\n\
          probing: {{ unit-quality: {{ splits: [aligned] }}, analyses: [cca-word, cka], layers: {{ splits: [aligned] }} }}\n\
          claims:\n{claims}\
@@ -134,8 +134,8 @@ fn every_verdict_comes_with_its_evidence() {
 
 #[test]
 fn claims_of_one_experiment_are_tested_together() {
-    // p is 0.0099 alone, and 0.0594 among six.
-    let planted = two(&[0.25, 0.27, 0.30], &[0.30, 0.32, 0.34]);
+    // p is 0.023 alone, and 0.137 among six.
+    let planted = two(&[0.25, 0.27, 0.31], &[0.30, 0.32, 0.34]);
     assert_eq!(planted.alone(BETTER).verdict, Verdict::Supported);
     let empty = "pnmi(1) of baseline < pnmi(2) of baseline";
     let decided = planted.decide(&experiment(8, "[1, 2, 3]", &[BETTER, empty, empty, empty, empty, empty]));
@@ -261,13 +261,14 @@ fn steps_to_reach_a_level_lie_between_points() {
     let [compared] = decided.comparisons.as_slice() else { panic!("{decided:?}") };
     assert_eq!(compared.reached.len(), 3);
     let reached = &compared.reached[0];
-    assert_eq!((reached.seed, reached.steps.to_string()), (1, "100.0 to 200.0".into()));
+    assert_eq!((reached.seed, reached.steps.to_string()), (1, "100 to 200".into()));
     assert_eq!(reached.audio_seconds.unwrap().high, 400.0);
     assert_eq!(reached.device_seconds.unwrap().low, 50.0);
     assert!((reached.level - 0.305).abs() < 1e-12);
-    // What ends at 200 steps at the latest may end at 101: neither below 0.5 nor above 0.4 of 400 steps is sure.
-    assert_eq!(soon.alone(&claim("0.5")).verdict, Verdict::Undecided);
-    assert_eq!(soon.alone(&claim("0.1")).verdict, Verdict::Contradicted);
+    // It may have been just after 100 steps, or not before 200.
+    assert_eq!(soon.alone(&claim("0.4")).verdict, Verdict::Undecided);
+    let late = reaching([[0.9, 0.8, 0.4, 0.29]; 3]);
+    assert_eq!(late.alone(&claim("0.2")).verdict, Verdict::Contradicted);
     let audio = format!("audio-seconds-to-reach(wer(test), {LEVEL}) of progressive < 0.9 * audio-seconds of baseline");
     assert_eq!(soon.alone(&audio).verdict, Verdict::Supported);
     // The same model at a point in mid-schedule says nothing, so that less is known.
