@@ -5,6 +5,7 @@
 
 mod place;
 mod planted;
+mod planted_study;
 
 mod claims;
 mod decoding;
@@ -24,6 +25,7 @@ mod language_models;
 mod layers;
 mod provenance;
 mod recognition;
+mod report;
 mod rerun;
 mod screens;
 mod unit_labels;

@@ -7,7 +7,7 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "check", "golden",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "diff", "list", "show", "report", "check", "golden",
         "claim", "extract", "units", "lm", "data", "import", "export", "doctor",
     ];
     let forms = [

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
-pub mod claim;
 pub mod check;
+pub mod claim;
 pub mod data;
 pub mod diff;
 pub mod doctor;
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod print;
 pub mod progress;
 pub mod recorded;
+pub mod report;
 pub mod rerun;
 pub mod resume;
 pub mod run;
@@ -91,9 +92,10 @@ pub enum Verb {
     Diff(diff::Args),
     List(list::Args),
     Show(show::Args),
-    Claim(claim::Args),
+    Report(report::Args),
     Check(check::Args),
     Golden(golden::Args),
+    Claim(claim::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -117,9 +119,10 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
-        Verb::Claim(args) => claim::run(args, &places),
+        Verb::Report(args) => report::run(args, &places),
         Verb::Check(args) => check::run(args, &places),
         Verb::Golden(args) => golden::run(args, &places),
+        Verb::Claim(args) => claim::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

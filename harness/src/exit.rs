@@ -13,6 +13,7 @@ use crate::golden::GoldenError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
+use crate::report::render::RenderError;
 use crate::store::StoreError;
 
 /// Exit codes. They are an interface: scripts may rely on them.
@@ -82,7 +83,17 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
+user_errors!(
+    SpecErrors,
+    DataError,
+    StoreError,
+    ProjectError,
+    PlanError,
+    ExplainError,
+    NameError,
+    AudioListError,
+    RenderError
+);
 
 impl From<GoldenError> for Failure {
     fn from(error: GoldenError) -> Self {

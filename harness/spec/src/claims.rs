@@ -64,11 +64,11 @@ pub struct Source {
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
     /// It was read there.
-    Read,
-    /// Others say that it stands there.
-    SecondHand,
+    Primary,
     /// It follows from what was read.
     Derived,
+    /// Others say that it stands there.
+    Secondary,
 }
 
 /// What a claim holds: every comparison, at least one. Read from and written as text.

@@ -65,7 +65,7 @@ impl Of {
 }
 
 /// The folder of golden files.
-fn folder(experiment: Option<&std::path::Path>) -> Result<PathBuf, Failure> {
+pub(super) fn folder(experiment: Option<&std::path::Path>) -> Result<PathBuf, Failure> {
     let here = load::here()?;
     let project = Project::find(&here, experiment)?;
     Ok(project.map_or(here, |project| project.root).join("golden"))

@@ -74,10 +74,14 @@ impl Analysis {
         };
         let both = |sizes: &[Clusters]| [sized(&[self.word()], sizes, ""), sized(&[self.word()], sizes, "-corrected")];
         match self {
-            Self::CcaWord | Self::CcaPhone | Self::CcaMel | Self::CcaIntra => {
+            Self::CcaWord | Self::CcaPhone | Self::CcaMel | Self::CcaIntra | Self::CcaSemantic => {
                 let components = layers.components.map(|components| components.get());
                 let layer = components.map_or(String::new(), |count| format!("-pca{count}"));
-                let target = components.filter(|_| self == Self::CcaIntra);
+                let target = match self {
+                    Self::CcaIntra => components,
+                    Self::CcaSemantic => layers.word_vector_components.map(|components| components.get()),
+                    _ => None,
+                };
                 let target = target.map_or(String::new(), |count| format!("-target-pca{count}"));
                 vec![format!("{}{layer}{target}", self.word())]
             }
@@ -88,7 +92,7 @@ impl Analysis {
                 [both(sizes).concat(), sized(&["phone-purity", "cluster-purity"], sizes, "")].concat()
             }
             Self::Attention => ["attention-distance", "attention-diagonality"].map(String::from).into(),
-            Self::Abx | Self::EffectiveRank | Self::Cka => vec![self.word().into()],
+            Self::Abx | Self::EffectiveRank | Self::Cka | Self::CkaSteps | Self::WordSimilarity => vec![self.word().into()],
         }
     }
 

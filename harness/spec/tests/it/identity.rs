@@ -201,7 +201,7 @@ fn claims_are_the_experiments_and_not_the_variants() {
     assert_eq!(claiming(""), meant);
     let spelt = [
         "reads: { holds: '((cer( test )))<1e-1 and 0.30>wer(test)', says: It reads. }",
-        "reads: { source: { paper: A, statement: B, confidence: read }, holds: \"0.3 > wer('test') and cer(test) < 0.1\" }",
+        "reads: { source: { paper: A, statement: B, confidence: primary }, holds: \"0.3 > wer('test') and cer(test) < 0.1\" }",
     ];
     for claims in spelt {
         assert_eq!(claiming(claims), claimed, "{claims}");
