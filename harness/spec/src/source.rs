@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
                     let at = self.location(span);
                     return self.stop(
                         Problem::new(at, "a second document starts here")
-                            .help(format!("one file is {}: remove the `---`", self.kind.noun)),
+                            .help("a file is one document: remove the `---`"),
                     );
                 }
                 Event::StreamEnd => return Ok(root),
