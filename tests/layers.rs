@@ -161,7 +161,10 @@ fn meaning(place: &Place) -> String {
         let of = word.bytes().fold(by, |sum, byte| (sum * 31 + u64::from(byte)) % 997);
         of as f64 / 500. - 1.
     };
-    let vectors = tokens.keys().skip(1).map(|word| format!("{word} {} {}\n", number(word, 1), number(word, 2)));
+    let vectors = tokens
+        .keys()
+        .filter(|word| *word != "at")
+        .map(|word| format!("{word} {} {}\n", number(word, 1), number(word, 2)));
     place.write("corpora/vectors.txt", &format!("unheard 0 1\n{}", vectors.collect::<String>()));
     let frequent: Vec<&String> = tokens.iter().filter(|(_, tokens)| **tokens >= 4).map(|(word, _)| word).collect();
     let pairs = frequent.iter().enumerate().flat_map(|(place, first)| {
@@ -197,13 +200,20 @@ fn what_words_mean_and_how_points_differ_is_analysed_and_shown() {
             (pairs["analysed"].as_array().map(Vec::len), &pairs["dropped"]["unheard word"]),
             (Some(9), &0.into())
         );
-        assert!(findings["labels"]["words with vectors"]["analysed"].as_array().unwrap().len() >= 4);
+        let with_vectors = &findings["labels"]["words with vectors"];
+        assert_eq!(
+            (with_vectors["analysed"].as_array().map(Vec::len), &with_vectors["dropped"]["at"]),
+            (Some(7), &8.into())
+        );
         let rho = curve(findings, "word-similarity");
         assert!(rho.iter().all(|score| (-1. ..=1.).contains(&number(score, "mean")) && score["samples"] == 9));
     }
     let alike = |findings: &Value| number(&curve(findings, "cka-steps")[2], "mean");
-    let [random, first, second] = [&layers["control"], &points[0]["findings"], &points[1]["findings"]].map(alike);
-    assert!(random < 1. && first < 1. && first < second, "the nearer, the more alike: {random} {first} {second}");
+    // Every iteration of this experiment starts from the control's weights, and moves little in six steps.
+    for findings in [&layers["control"], &points[0]["findings"], &points[1]["findings"]] {
+        let alike = alike(findings);
+        assert!(alike > 0.9 && alike < 1., "{alike}");
+    }
     let shown = place.reprise(&["show"]).out;
     for words in ["CKA-STEPS", "WORD-SIMILARITY", "CCA-SEMANTIC-PCA2", "pairs of words: 9 labels"] {
         assert!(shown.contains(words), "{words} is not in\n{shown}");
@@ -217,15 +227,15 @@ fn what_says_nothing_of_words_is_refused_before_training() {
     let mut told = Vec::new();
     let mut tell = |place: &Place, text: &str| {
         let said = refused(place, text);
-        let lines = said.err.lines().skip_while(|line| !line.contains('\u{d7}') && !line.contains("error"));
+        let lines = said.err.lines().skip_while(|line| !line.contains('×'));
         told.push(place.redacted(&lines.map(|line| format!("{line}\n")).collect::<String>()));
     };
     tell(&place, &whole.replace("least-word-pairs: 9", "least-word-pairs: 30\n    word-vector-components: 1"));
+    place.write("corpora/pairs.tsv", "word1\tword2\tscore\n");
+    tell(&place, &whole);
     place.write("corpora/vectors.txt", "a 1 2\nthe 1\n");
     tell(&place, &whole);
     place.write("corpora/vectors.txt", "nobody 1 2\n");
-    tell(&place, &whole);
-    place.write("corpora/pairs.tsv", "word1\tword2\tscore\n");
     tell(&place, &whole);
     tell(&place, &LAYERS.replace("words: [2], phones: [3]", "words: [5000], phones: [3]"));
     insta::assert_snapshot!("what_says_nothing_of_words", told.join("\n"));

@@ -155,6 +155,15 @@ fn save(root: &Path, name: &str, store: &VarStore, about: &About) {
     model_folder::save_tensors(&folder, parameters, &About { mask_embedding: true, ..about.clone() }).unwrap();
 }
 
+/// A folder with the corpus and the models.
+fn planted() -> tempfile::TempDir {
+    tch::set_num_threads(1); // small operations on two threads mostly wait for each other
+    let (folder, said) = (tempfile::tempdir().unwrap(), said());
+    corpus(folder.path(), &said);
+    models(folder.path(), &said);
+    folder
+}
+
 fn settings(analyses: &[&str]) -> LayersStage {
     let json = json!({
         "analyses": analyses,
@@ -195,12 +204,8 @@ fn assert_near(found: &[f64], expected: &[f64], within: f64, what: &str) {
 #[test]
 fn what_was_planted_is_found_where_it_lies_and_shuffled_labels_are_not_found() {
     let _turn = turn();
-    tch::set_num_threads(1); // small operations on two threads mostly wait for each other
-    let folder = tempfile::tempdir().unwrap();
+    let folder = planted();
     let root = folder.path();
-    let said = said();
-    corpus(root, &said);
-    models(root, &said);
     let all = settings(&["cca-word", "cca-phone", "mi-word", "mi-phone", "pnmi", "abx", "cka-steps"]);
     let whole = [(Role::Reference, root.join("whole"))];
     let found = analyse(root, "found", "aligned", &all, &whole);
@@ -247,12 +252,8 @@ fn what_was_planted_is_found_where_it_lies_and_shuffled_labels_are_not_found() {
 #[test]
 fn vectors_of_words_are_found_where_words_are() {
     let _turn = turn();
-    tch::set_num_threads(1); // small operations on two threads mostly wait for each other
-    let folder = tempfile::tempdir().unwrap();
+    let folder = planted();
     let root = folder.path();
-    let said = said();
-    corpus(root, &said);
-    models(root, &said);
     let vectors = WordVectors {
         words: ["aa", "iy", "m", "s"].map(str::to_owned).into(),
         vectors_wd: Tensor::from_slice(&[1f32, 0.5, -1., 0.25, 0.5, -2., 0., 1.]).view([4, 2]),
