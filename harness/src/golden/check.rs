@@ -79,7 +79,7 @@ pub fn check(golden: &Golden, observed: &Observed) -> Checked {
     // What couldn't be asked belongs to the family all the same.
     let family = rows.iter().filter(|row| row.seed.is_none()).count();
     for ((index, _), (outcome, evidence)) in questions.into_iter().zip(statistical::answers(&asked, family)) {
-        (rows[index].outcome, rows[index].evidence) = (outcome, Some(evidence));
+        (rows[index].outcome, rows[index].evidence) = (outcome, evidence);
     }
     for row in &mut rows {
         if let Some(bypass) = golden.entry(&row.variant, &row.address).and_then(|entry| entry.bypass.as_ref()) {

@@ -21,8 +21,8 @@ pub struct Question {
     pub direction: Direction,
 }
 
-/// The outcome of each question and what it rests on, where `family` questions were to be asked.
-pub fn answers(questions: &[Question], family: usize) -> Vec<(Outcome, String)> {
+/// The outcome of each question and what a test found, where `family` questions were to be asked.
+pub fn answers(questions: &[Question], family: usize) -> Vec<(Outcome, Option<String>)> {
     let tests: Vec<Result<Tested, Untestable>> = questions.iter().map(Question::test).collect();
     let p_values = tests.iter().map(|test| test.as_ref().map_or(1.0, |tested| tested.p));
     let unasked = std::iter::repeat_n(1.0, family.saturating_sub(questions.len()));
@@ -31,10 +31,10 @@ pub fn answers(questions: &[Question], family: usize) -> Vec<(Outcome, String)> 
     let answer = |(question, (test, p)): (&Question, (Result<Tested, Untestable>, f64))| match &question.test {
         Test::PredictionInterval => question.predicted(family),
         _ if question.pairs.iter().all(|(golden, now)| golden.to_bits() == now.to_bits()) => {
-            (Outcome::Passed, "every seed gives its golden to the bit".into())
+            (Outcome::Passed, Some("every seed gives its golden to the bit".into()))
         }
         _ => match test {
-            Err(untestable) => (Outcome::Undecided { because: untestable.to_string() }, untestable.to_string()),
+            Err(untestable) => (Outcome::Undecided { because: untestable.to_string() }, None),
             Ok(tested) => tested.judged(p, family, question),
         },
     };
@@ -75,13 +75,12 @@ impl Question {
     }
 
     /// Whether every run lies where the golden's seeds expect one more. The interval widens with the number of runs that are held against one.
-    fn predicted(&self, family: usize) -> (Outcome, String) {
+    fn predicted(&self, family: usize) -> (Outcome, Option<String>) {
         let share = ALPHA / (family.max(1) * self.pairs.len().max(1)) as f64;
         let Some((low, high)) = prediction_interval(&self.golden, 1.0 - share) else {
-            let because = "the golden's seeds give no interval".to_owned();
-            return (Outcome::Undecided { because: because.clone() }, because);
+            return (Outcome::Undecided { because: "the golden's seeds give no interval".into() }, None);
         };
-        let evidence = format!("{} seeds expect one more run from {low:.4} to {high:.4}", self.golden.len());
+        let evidence = Some(format!("{} seeds expect one more run from {low:.4} to {high:.4}", self.golden.len()));
         let beyond = |now: f64| if now < low { now - low } else { now - high };
         let outside = |(_, now): &&(f64, f64)| !(low..=high).contains(now);
         match self.pairs.iter().find(outside) {
@@ -97,7 +96,7 @@ impl Question {
 
 impl Tested {
     /// `p` is adjusted for the family.
-    fn judged(&self, p: f64, family: usize, question: &Question) -> (Outcome, String) {
+    fn judged(&self, p: f64, family: usize, question: &Question) -> (Outcome, Option<String>) {
         let Self { difference, margin, interval: (low, high), .. } = self;
         let by = difference.difference;
         let seeds = question.pairs.len();
@@ -120,6 +119,6 @@ impl Tested {
                 Outcome::Undecided { because: format!("{seeds} seeds allow a difference within and beyond {margin}") }
             }
         };
-        (outcome, evidence)
+        (outcome, Some(evidence))
     }
 }
