@@ -16,6 +16,7 @@
 //! folder with a manifest is whole, and one without is not an output.
 
 pub mod audio;
+pub mod bundle;
 pub mod cmd;
 pub mod cohort;
 pub mod data;

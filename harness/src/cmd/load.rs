@@ -8,6 +8,7 @@ use reprise_spec::read::{LoadError, Resolved};
 use reprise_spec::source;
 
 use super::Places;
+use crate::bundle::experiment;
 use crate::data::hashing::{self, Hasher, Hashing};
 use crate::data::{CorpusFiles, Roots};
 use crate::exit::Failure;
@@ -37,12 +38,7 @@ pub fn read(path: &Path) -> Result<Resolved, Failure> {
 
 /// The texts that an experiment was read from, each under a comment with its name.
 pub fn texts(resolved: &Resolved) -> String {
-    resolved
-        .sources
-        .iter()
-        .map(|file| format!("# ── {}\n{}\n", file.name, file.text.trim_end()))
-        .collect::<Vec<_>>()
-        .join("\n")
+    experiment::joined(resolved.sources.iter().map(|file| (file.name.as_str(), file.text.as_str())))
 }
 
 /// The store that `places` and the current folder name.
