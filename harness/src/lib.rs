@@ -10,6 +10,7 @@
 //! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
+//! - [`inert`] shows text that comes from data so that it can do nothing.
 //! - [`provenance`] records what a result was made with, beside it and never in a key.
 //!
 //! Invariants: only `store` and `lease` write below `.reprise/`; plain files are the truth; no wall clock decides anything; an output
@@ -26,6 +27,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod inert;
 pub mod interrupt;
 pub mod lease;
 pub mod measures;

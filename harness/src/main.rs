@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use reprise::cmd::{self, Cli, Color};
+use reprise::cmd::{self, Cli, Color, print};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{:?}", failure.report);
+            print::failure(&failure);
             failure.exit.into()
         }
     }

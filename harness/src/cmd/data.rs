@@ -66,7 +66,9 @@ fn roots(json: bool, places: &Places) -> Result<Exit, Failure> {
             &found.iter().map(|(root, corpora)| json!({ "root": root, "corpora": corpora })).collect::<Vec<_>>(),
         );
     } else if found.is_empty() {
-        eprintln!("no data roots: pass --data DIR, set REPRISE_DATA, or write `data = [\"DIR\"]` into reprise.toml");
+        print::message(
+            "no data roots: pass --data DIR, set REPRISE_DATA, or write `data = [\"DIR\"]` into reprise.toml",
+        );
     } else {
         for (root, corpora) in found {
             print::line(format!(

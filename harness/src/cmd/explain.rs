@@ -4,6 +4,7 @@ use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
 use crate::explain::subject::Subject;
 use crate::explain::{self, Explanation, Field};
+use crate::inert;
 use crate::store::Store;
 
 /// Name the fields that make two identities differ
@@ -61,6 +62,7 @@ fn shown(explanation: &Explanation, names: [&str; 2]) -> String {
     }
     for cause in causes {
         let route = cause.route.iter().rev().cloned().collect::<Vec<_>>().join(" of ");
+        let route = inert::terminal(&route);
         let (a, b) = (cause.a.short(), cause.b.short());
         parts.push(match cause.fields.as_slice() {
             [] => format!(

@@ -25,7 +25,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         return Ok(Exit::Fine);
     }
     if runs.is_empty() {
-        eprintln!("no runs yet: `reprise run EXPERIMENT` makes one");
+        print::message("no runs yet: `reprise run EXPERIMENT` makes one");
         return Ok(Exit::Fine);
     }
     let rows = runs

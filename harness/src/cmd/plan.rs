@@ -94,7 +94,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     ));
     print::line(format!("\n{}", costs.shown()));
     if let Err(missing) = files.complete() {
-        eprintln!("{missing}");
+        print::message(missing.to_string());
     }
     Ok(Exit::Fine)
 }

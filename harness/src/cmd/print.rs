@@ -1,20 +1,38 @@
-//! Printing data on standard output. A reader that closes the pipe early is not an error.
+//! Printing: data on standard output, messages on standard error. A reader that closes the pipe early is not an error.
+//!
+//! Whatever passes here is inert: see [`inert`].
 
 use std::io::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-/// Prints one line.
+use crate::exit::Failure;
+use crate::inert;
+
+/// Prints one line, or several.
 pub fn line(text: impl AsRef<str>) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.as_ref());
+    raw(&inert::lines(text.as_ref()));
+}
+
+/// Prints a message for people on standard error.
+pub fn message(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", inert::lines(text.as_ref()));
+}
+
+/// Prints why something failed on standard error, in the colours of its report.
+pub fn failure(failure: &Failure) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", inert::coloured(&format!("{:?}", failure.report)));
+}
+
+fn raw(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Prints a value as indented JSON.
 pub fn json<T: Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => line(text),
+        Ok(text) => raw(&inert::json(&text)),
         Err(error) => line(format!("{{\"error\": {:?}}}", error.to_string())),
     }
 }
@@ -25,7 +43,7 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| inert::terminal(cell)));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));

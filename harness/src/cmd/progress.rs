@@ -10,6 +10,7 @@ use reprise_spec::contract::{Level, Score};
 use super::print;
 use crate::data::hashing::Hashing;
 use crate::execute::{Happening, Place};
+use crate::inert;
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -109,6 +110,7 @@ impl Display {
     }
 
     fn start(&mut self, at: (usize, usize), title: String) {
+        let title = inert::terminal(&title).into_owned();
         self.end(at);
         let bar = self.terminal.then(|| {
             let bar = self.bars.add(ProgressBar::no_length());
@@ -141,7 +143,8 @@ impl Display {
                 bar.set_style(style.progress_chars("━╸ "));
             }
             bar.set_position(done);
-            bar.set_message(format!("{done}/{total} {unit}, {rate:.1}/s, {left} left  {note}"));
+            let message = format!("{done}/{total} {unit}, {rate:.1}/s, {left} left  {note}");
+            bar.set_message(inert::terminal(&message).into_owned());
         } else if lane.printed.elapsed() >= LINE_EVERY {
             lane.printed = Instant::now();
             let line = format!("{}: {done}/{total} {unit}, {rate:.1}/s, {left} left  {note}", lane.title);
@@ -155,7 +158,7 @@ impl Display {
     }
 
     fn say(&self, line: String) {
-        self.suspend(|| eprintln!("{line}"));
+        self.suspend(|| print::message(line));
     }
 }
 

@@ -5,6 +5,7 @@ use super::recorded::Recorded;
 use super::run::{SideBySide, execute_shown};
 use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
+use crate::inert;
 use crate::rerun::grade::{self, Judged, Verdict};
 use crate::rerun::{self, Comparison, Difference, Fact, Origin, Parting};
 use crate::store::{Area, Means, RunRecord, Seen};
@@ -58,7 +59,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         ..before
     };
     let area = Area::open(&store, &id, means)?;
-    eprintln!("executing run {id} again, apart from it, in {}", area.store.root().display());
+    print::message(format!("executing run {id} again, apart from it, in {}", area.store.root().display()));
     let label = |recorded: &Recorded| match args.seeds {
         Some(_) => format!("seed {}", recorded.record.seed),
         None => String::new(),
@@ -124,7 +125,7 @@ fn details(comparison: &Comparison) -> Option<String> {
         parts.push(print::table(&["made with", "original", "again"], &[], rows));
     }
     if let Some(first) = comparison.first_difference() {
-        parts.push(format!("first difference: {}", first.name));
+        parts.push(format!("first difference: {}", inert::terminal(&first.name)));
         let rows = comparison
             .stages
             .iter()
@@ -142,7 +143,7 @@ fn details(comparison: &Comparison) -> Option<String> {
         parts.push(format!(
             "finding: `{}` gave two outputs under one key from the same inputs with the same environment; it does not repeat to \
              the bit here",
-            stage.name
+            inert::terminal(&stage.name)
         ));
     }
     (parts.len() > 1).then(|| parts.join("\n\n"))

@@ -1,6 +1,6 @@
 use super::recorded::Recorded;
 use super::run::{SideBySide, follow};
-use super::{Places, load};
+use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
 use crate::store::{ListedRun, Means, Seen, Store};
 
@@ -45,7 +45,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }
     }
     let recorded = Recorded::of(record, &store, places)?;
-    eprintln!("resuming run {id}  {}", recorded.record.title());
+    print::message(format!("resuming run {id}  {}", recorded.record.title()));
     let before = recorded.means();
     let means = Means { loader_threads: args.loader_threads.unwrap_or(before.loader_threads), ..before };
     let job = recorded.job(String::new(), &store, means, Some(recorded.record.id.clone()))?;

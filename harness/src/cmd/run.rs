@@ -118,7 +118,7 @@ pub(super) fn follow(jobs: &[Job<'_>], at_once: u32, json: bool) -> Result<Exit,
     let Some(store) = jobs.first().map(|job| job.store) else { return Ok(Exit::Fine) };
     let outcomes = execute_shown(jobs, at_once, |outcome| {
         if let Outcome::Unchanged(record) = outcome {
-            eprintln!("nothing to execute: run {} has every result", record.id);
+            print::message(format!("nothing to execute: run {} has every result", record.id));
         }
         if !json {
             print_results(outcome.record(), store);
@@ -152,5 +152,5 @@ pub(super) fn execute_shown(
 fn print_results(record: &RunRecord, store: &Store) {
     print::line(format!("\nrun {}  {}", record.id, record.title()));
     print::line(show::tables(&Results::of(record, store)));
-    eprintln!("\n`reprise show {}` shows its stages; they are in {}", record.id, store.root().display());
+    print::message(format!("\n`reprise show {}` shows its stages; they are in {}", record.id, store.root().display()));
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Places, load, print, progress};
 use crate::exit::{Exit, Failure};
+use crate::inert;
 use crate::provenance::changes::LeftOut;
 use crate::provenance::{Changes, GitState, Host, Provenance};
 use crate::results::{Cost, Judgement, Recognition, Results, find};
@@ -71,7 +72,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     print::line(format!("run {}  {}  {}", record.id, record.title(), print::word(&seen)));
     print::line(format!("spec:{}  variant:{}", record.spec.short(), record.variant.short()));
     if let Some(error) = &record.error {
-        let stage = error.stage.as_deref().map(|stage| format!(" in {stage}")).unwrap_or_default();
+        let stage = error.stage.as_deref().map(|stage| format!(" in {}", inert::terminal(stage))).unwrap_or_default();
         print::line(format!("\nfailed{stage}: {}", error.message));
         error.help.iter().for_each(|help| print::line(format!("help: {help}")));
     }

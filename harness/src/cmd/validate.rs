@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
                 exit = Exit::User;
                 entries.push(json!({ "file": file, "valid": false, "spec": null, "problems": failure.problems() }));
                 if !args.json {
-                    eprintln!("{:?}", failure.report);
+                    print::failure(failure);
                 }
             }
         }

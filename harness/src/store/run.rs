@@ -13,6 +13,7 @@ use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use serde::{Deserialize, Serialize};
 
 use super::{Recipe, Store, StoreError, files, recipe};
+use crate::inert;
 use crate::lease::{Liveness, Owner};
 use crate::provenance::Provenance;
 
@@ -246,7 +247,7 @@ impl RunRecord {
     pub fn title(&self) -> String {
         let Self { experiment, variant_name, seed, .. } = self;
         let variant = if variant_name.is_empty() { String::new() } else { format!("  {variant_name}") };
-        format!("{experiment}{variant}  seed {seed}")
+        inert::terminal(&format!("{experiment}{variant}  seed {seed}")).into_owned()
     }
 
     /// Seconds that its ended attempts took together; `None` while it has none.
