@@ -5,6 +5,7 @@
 
 mod place;
 
+mod bundles;
 mod decoding;
 mod disk;
 mod doctor;

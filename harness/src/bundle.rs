@@ -40,6 +40,8 @@ pub mod experiment;
 pub mod names;
 pub mod part;
 pub mod publish;
+pub mod replay;
+pub mod report;
 pub mod ro_crate;
 pub mod sums;
 pub mod verify;
@@ -50,7 +52,10 @@ pub use sums::Sums;
 /// The folder of the bundle's part of a store.
 pub const STORE: &str = "store";
 
-/// The most bytes of a text that is read whole: records, tables and lists.
+/// The most bytes of a record.
+pub const RECORD_BYTES: u64 = 16 << 20;
+
+/// The most bytes of a text that is read whole.
 pub const TEXT_BYTES: u64 = 64 << 20;
 
 /// Why a bundle can't be made or used.
@@ -131,6 +136,11 @@ impl Bundle {
         found.sort();
         let mut known = names::Names::default();
         found.iter().try_for_each(|(name, _)| known.add(name)).map_err(BundleError::refused)?;
+        // A record that is parsed takes a multiple of its size; tables and arrays are read as they are.
+        let record = |name: &str| [".json", ".yaml", ".canon"].iter().any(|end| name.ends_with(end));
+        if let Some((name, _)) = found.iter().find(|(name, size)| record(name) && *size > RECORD_BYTES) {
+            return Err(BundleError::refused(format!("{name} is larger than {} MiB", RECORD_BYTES >> 20)));
+        }
         let bundle = Self { root, files: found.into_iter().collect(), _unpacked: unpacked };
         let reason = format!("it has no {}", sums::FILE);
         let missing = || BundleError::NotABundle { path: path.to_path_buf(), reason };

@@ -20,7 +20,9 @@ pub mod on_audio;
 pub mod plan;
 pub mod print;
 pub mod progress;
+pub mod publish;
 pub mod recorded;
+pub mod replay;
 pub mod rerun;
 pub mod resume;
 pub mod run;
@@ -28,6 +30,7 @@ pub mod schema;
 pub mod show;
 pub mod units;
 pub mod validate;
+pub mod verify;
 
 /// Run speech pretraining experiments so that somebody else can run them again
 ///
@@ -74,6 +77,9 @@ pub enum Verb {
     Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
+    Publish(publish::Args),
+    Verify(verify::Args),
+    Replay(replay::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -96,6 +102,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Publish(args) => publish::run(args, &places),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Replay(args) => replay::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

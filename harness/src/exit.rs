@@ -6,6 +6,7 @@ use reprise_spec::problem::SpecErrors;
 use serde_json::json;
 
 use crate::audio::AudioListError;
+use crate::bundle::BundleError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
 use crate::explain::ExplainError;
@@ -82,6 +83,13 @@ macro_rules! user_errors {
 }
 
 user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let exit = if error.is_no() { Exit::No } else { Exit::User };
+        Self { exit, report: error.into() }
+    }
+}
 
 impl From<ExecuteError> for Failure {
     fn from(error: ExecuteError) -> Self {

@@ -7,6 +7,7 @@ use reprise_spec::identity::{OutputDigest, StageKey, VariantHash};
 use reprise_spec::stage::{Role, Stage};
 use serde::{Deserialize, Serialize};
 
+use crate::inert::csv;
 use crate::measures::{self, Address};
 use crate::store::{RunId, RunRecord, Store};
 
@@ -130,23 +131,13 @@ pub fn table(metrics: &[RunMetrics]) -> String {
             let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
             let value = value.map_or_else(|| "not finite".to_owned(), |value| value.to_string());
             let (low, high) = (number(interval.map(|ends| ends.0)), number(interval.map(|ends| ends.1)));
-            let (variant, stage, metric) = (cell(variant_name), cell(&address.stage), cell(&address.metric));
-            let refused = cell(refused.as_deref().unwrap_or_default());
+            let (variant, stage, metric) = (csv(variant_name), csv(&address.stage), csv(&address.metric));
+            let refused = csv(refused.as_deref().unwrap_or_default());
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{run},{variant},{seed},{stage},{metric},{value},{low},{high},{refused}");
         }
     }
     text
-}
-
-/// A text as a cell that no spreadsheet takes for a formula.
-fn cell(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
-    }
 }
 
 /// A record as a file.
@@ -155,16 +146,4 @@ pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("a record that JSON can spell");
     bytes.push(b'\n');
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_are_no_formulas() {
-        assert_eq!(cell("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");
-        assert_eq!(cell("decode test"), "decode test");
-        assert_eq!(cell("units iteration 1 (mfcc, 100)"), "\"units iteration 1 (mfcc, 100)\"");
-    }
 }
