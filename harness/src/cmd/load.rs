@@ -53,7 +53,8 @@ pub fn roots(places: &Places, experiment: Option<&Path>) -> Result<Roots, Failur
     Ok(Roots::new(&places.data, std::env::var_os("REPRISE_DATA").as_deref(), project.as_ref()))
 }
 
-fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
+/// The project of the current folder, else that of an experiment.
+pub fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
     Ok(Project::find(&here()?, experiment)?)
 }
 

@@ -21,8 +21,8 @@ use crate::store::{RunRecord, Status, Store};
 /// How files that say on which terms something may be used begin their names.
 const LICENCE_FILES: [&str; 3] = ["LICENSE", "LICENCE", "COPYING"];
 
-/// The most bytes of a licence's text.
-const LICENCE_BYTES: u64 = 1 << 20;
+/// The most bytes of a licence or of goldens.
+const SMALL: u64 = 1 << 20;
 
 /// Make a bundle of an experiment's runs that others can verify and replay
 ///
@@ -99,6 +99,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         None => of_runs(&args.what, &store)?,
     };
     let mut beside = BTreeMap::new();
+    goldens(&experiment.experiment, file, &mut beside)?;
     let licences = Licences {
         data: licence(args.data_licence.as_deref(), "data", &mut beside)?,
         models: licence(args.model_licence.as_deref(), "models", &mut beside)?,
@@ -193,6 +194,20 @@ fn of_runs(ids: &[String], store: &Store) -> Result<Chosen, Failure> {
     Ok((files, runs, Vec::new()))
 }
 
+/// The accepted numbers of the experiment, where its project has any.
+fn goldens(
+    experiment: &Experiment,
+    file: Option<&Path>,
+    beside: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<(), Failure> {
+    let name = format!("golden/{}.yaml", experiment.name);
+    let Some(path) = load::project(file)?.map(|project| project.root.join(&name)).filter(|path| path.is_file()) else {
+        return Ok(());
+    };
+    beside.insert(name, small(&path)?);
+    Ok(())
+}
+
 /// The large files that these words choose.
 fn parts(with: &[With]) -> BTreeSet<Part> {
     with.iter()
@@ -215,7 +230,7 @@ fn licence(
     if path.is_file() {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("txt");
         let name = format!("licences/{what}.{extension}");
-        beside.insert(name.clone(), licence_text(path)?);
+        beside.insert(name.clone(), small(path)?);
         return Ok(Some(Licence::File(name)));
     }
     let spdx = |c: char| c.is_ascii_alphanumeric() || ".-+() ".contains(c);
@@ -228,10 +243,11 @@ fn licence(
     }
 }
 
-fn licence_text(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A text file that goes in as it is.
+fn small(path: &Path) -> Result<Vec<u8>, Failure> {
     let fail = |why: String| Failure::user(format!("cannot read {}: {why}", path.display()), "name a text file");
     let size = fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
-    match size <= LICENCE_BYTES {
+    match size <= SMALL {
         true => fs::read(path).map_err(|error| fail(error.to_string())),
         false => Err(fail(format!("it has {}", print::bytes(size)))),
     }
@@ -256,7 +272,7 @@ fn of_corpus(
     let mut found = Vec::new();
     for name in names.iter().filter(is_licence).filter(|name| portable(name).is_ok()) {
         let inside = format!("licences/corpus-{}/{name}", corpus.name);
-        beside.insert(inside.clone(), licence_text(&folder.join(name))?);
+        beside.insert(inside.clone(), small(&folder.join(name))?);
         found.push(inside);
     }
     Ok(found)

@@ -136,6 +136,7 @@ fn what_is_no_bundle_says_so() {
 fn records_that_mean_harm_are_refused() {
     let planted = Planted::new();
     let mut told = String::new();
+    let manifest = planted.folder_of("decode test").join("manifest.json").display().to_string();
     let mut of = |what: &str, file: &str, change: &dyn Fn(String) -> String| {
         let root = published(&planted, what);
         let path = root.join(file);
@@ -148,7 +149,8 @@ fn records_that_mean_harm_are_refused() {
                 failed.map(|finding| finding.says.clone()).next().unwrap_or_else(|| "nothing failed".into())
             }
         };
-        let said: String = said.replace(&root.display().to_string(), "BUNDLE").chars().take(200).collect();
+        let said = said.replace(&root.display().to_string(), "BUNDLE").replace(&manifest, "MANIFEST");
+        let said: String = said.chars().take(200).collect();
         told.push_str(&format!("{what}: {}\n", said.replace(planted.run().id.as_str(), "RUN")));
     };
     of("newer", about::FILE, &|text| text.replacen("\"format\": 1", "\"format\": 2", 1));
@@ -156,7 +158,6 @@ fn records_that_mean_harm_are_refused() {
     of("large", about::FILE, &|_| format!("\"{}\"", "x".repeat((RECORD_BYTES + 1) as usize)));
     of("unknown-field", about::FILE, &|text| text.replacen("\"format\": 1", "\"format\": 1, \"x\": 1", 1));
     of("run-elsewhere", about::FILE, &|text| text.replacen(planted.run().id.as_str(), "../../../../etc", 1));
-    let manifest = planted.folder_of("decode test").join("manifest.json").display().to_string();
     of("file-elsewhere", &manifest, &|text| text.replacen("hypotheses.tsv", "../../../../../../etc/passwd", 1));
     of("not-a-number", &manifest, &|text| text.replacen("\"value\": 0.5", "\"value\": NaN", 1));
     of("extends-elsewhere", "experiment/toy.yaml", &|text| text.replacen("{", "{\"extends\": \"../../../etc/passwd\",", 1));

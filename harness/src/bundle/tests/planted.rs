@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use reprise_spec::contract::Score;
+use reprise_spec::decoding::ResamplingUnit;
 use reprise_spec::recognition::{Edits, ErrorRate, Recognised, Scores};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -114,7 +115,7 @@ fn made(stage: &Stage) -> (Vec<(&'static str, Vec<u8>)>, Vec<(&'static str, f64)
                 empty_hypotheses: 0.0,
                 utterances: 2,
                 speakers: 1,
-                resampled: Default::default(),
+                resampled: ResamplingUnit::Speaker,
             };
             (
                 vec![

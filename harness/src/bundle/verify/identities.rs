@@ -1,6 +1,6 @@
 //! Hashes and keys.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use reprise_spec::canon::Canon;
 use reprise_spec::experiment::Setting;
@@ -9,10 +9,10 @@ use reprise_spec::read::LoadError;
 use reprise_spec::stage::{CorpusPart, LanguageModelStage, LexiconStage, Stage, key_of};
 
 use super::{Area, Read, Verification, name_of};
-use crate::bundle::{BundleError, text};
+use crate::bundle::{BundleError, about, text};
 use crate::data::FileList;
 use crate::plan::{Contents, Part, Plan, RunOf};
-use crate::store::{Manifest, RunRecord, StoredOutput};
+use crate::store::{Manifest, RunRecord, Status, StoredOutput};
 
 pub fn check(read: &Read<'_>, verification: &mut Verification) -> Result<(), BundleError> {
     let area = Area::Identities;
@@ -28,8 +28,15 @@ pub fn check(read: &Read<'_>, verification: &mut Verification) -> Result<(), Bun
             }
         }
     }
-    for run in read.runs {
+    for (run, said) in read.runs.iter().zip(&read.about.runs) {
         let name = format!("run {}", run.id);
+        let RunRecord { spec, variant, variant_name, seed, .. } = run;
+        let same = (*spec, *variant, variant_name, *seed) == (said.spec, said.variant, &said.variant_name, said.seed);
+        let wrong = match run.status {
+            Status::Finished => (!same).then(|| format!("{} says something else of it", about::FILE)),
+            _ => Some("it is not finished".into()),
+        };
+        verification.check(area, &name, wrong);
         let canonical = read.store.canonical(&run.id)?;
         let hash = Canon::from_bytes(&canonical).map(|_| SpecHash::of(&canonical));
         let wrong = match hash {
@@ -126,9 +133,10 @@ fn planned(run: &RunRecord, read: &Read<'_>, name: &str, verification: &mut Veri
         Ok(plan) => plan,
         Err(error) => return verification.failed(area, name, error.to_string()),
     };
-    let (of, kinds) = (RunOf { variant: 0, seed: run.seed }, |kind: &str| run.stages.iter().any(|s| s.kind == kind));
-    let nodes = plan.run(of);
-    if nodes.iter().any(|(_, node, _)| !kinds(node.kind)) {
+    let nodes = plan.run(RunOf { variant: 0, seed: run.seed });
+    let word = |kind: &str| kind.split('/').next().unwrap_or_default().to_owned();
+    let other = |kind: &str| run.stages.iter().any(|stage| stage.kind != kind && word(&stage.kind) == word(kind));
+    if nodes.iter().any(|(_, node, _)| other(node.kind)) {
         return verification.not_checked(area, name, "its plan: this program has other versions of its stages");
     }
     let keys: Vec<Option<StageKey>> = nodes.iter().map(|(_, node, _)| node.key).collect();
@@ -140,7 +148,7 @@ fn planned(run: &RunRecord, read: &Read<'_>, name: &str, verification: &mut Veri
 /// What the run's stages say of the files that it read; `None` where names can't be told apart.
 fn contents(setting: &Setting, run: &RunRecord, read: &Read<'_>) -> Option<Contents> {
     let mut contents = Contents::default();
-    let (mut checkpoints, mut models, mut lexicons) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut checkpoints, mut models, mut lexicons) = (BTreeSet::new(), Vec::new(), Vec::new());
     for stage in &run.stages {
         let Some(output) = read.store.output(&stage.key, &stage.state.digest()?) else { continue };
         match output.manifest.settings {
@@ -151,17 +159,17 @@ fn contents(setting: &Setting, run: &RunRecord, read: &Read<'_>) -> Option<Conte
                 };
                 contents.splits.insert((corpus.split, part), corpus.content);
             }
-            Stage::Checkpoint(checkpoint) => drop(checkpoints.insert(checkpoint.content, ())),
+            Stage::Checkpoint(checkpoint) => drop(checkpoints.insert(checkpoint.content)),
             Stage::LanguageModel(LanguageModelStage::File { content, .. }) => models.push(content),
             Stage::Lexicon(LexiconStage { content }) => lexicons.push(content),
             _ => {}
         }
     }
-    let names: std::collections::BTreeSet<_> = setting.checkpoints().collect();
+    let names: BTreeSet<_> = setting.checkpoints().collect();
     if names.len() > 1 || checkpoints.len() > 1 {
         return None;
     }
-    contents.checkpoints.extend(names.into_iter().cloned().zip(checkpoints.into_keys()));
+    contents.checkpoints.extend(names.into_iter().cloned().zip(checkpoints));
     // The files of a decoding are named in this order: the language model, then the lexicon.
     contents.files.extend(setting.decoding.files().cloned().zip(models.into_iter().chain(lexicons)));
     Some(contents)
