@@ -68,7 +68,9 @@ pub enum BundleError {
     #[diagnostic(help("name a folder or an archive that `reprise publish` made"))]
     NotABundle { path: PathBuf, reason: String },
     #[error("{} is compressed ({what})", .path.display())]
-    #[diagnostic(help("unpack it first, with a program that you trust to bound what comes out: a bundle is an uncompressed .tar"))]
+    #[diagnostic(help(
+        "unpack it first, with a program that you trust to bound what comes out: a bundle is an uncompressed .tar"
+    ))]
     Compressed { path: PathBuf, what: &'static str },
     #[error("the bundle is refused: {reason}")]
     #[diagnostic(help("it is damaged, or wasn't made by `reprise publish`: get it again from where it was published"))]

@@ -99,7 +99,9 @@ pub fn unpack(archive: &Path, into: &Path) -> Result<(), BundleError> {
         let (name, size) = entry(&block)?;
         names.add(&name).map_err(BundleError::refused)?;
         if size > left {
-            return Err(BundleError::refused(format!("{name:?} is said to have {size} bytes, the archive has {left} left")));
+            return Err(BundleError::refused(format!(
+                "{name:?} is said to have {size} bytes, the archive has {left} left"
+            )));
         }
         if header(&name, size) != Some(block) {
             return Err(BundleError::refused(format!("the header of {name:?} isn't what reprise writes")));

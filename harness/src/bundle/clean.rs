@@ -66,7 +66,10 @@ mod tests {
     fn paths_from_the_root_are_taken_out_and_nothing_else() {
         for (text, expected) in [
             ("/root/work/target/debug/reprise", "[path]"),
-            ("reprise run experiments/a.yaml --store /tmp/x --data=/srv/y", "reprise run experiments/a.yaml --store [path] --data=[path]"),
+            (
+                "reprise run experiments/a.yaml --store /tmp/x --data=/srv/y",
+                "reprise run experiments/a.yaml --store [path] --data=[path]",
+            ),
             ("/usr/lib:/home/me/lib", "[path]:[path]"),
             ("https://host.example/a/b", "https://host.example/a/b"),
             ("file:///root/x", "file:[path]"),

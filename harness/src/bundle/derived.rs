@@ -92,7 +92,8 @@ pub fn plan(runs: &[RunRecord], store: &Store) -> Vec<u8> {
     for stage in runs.iter().flat_map(|run| &run.stages).filter(|stage| seen.insert(stage.key)) {
         let output = stage.state.digest().and_then(|digest| store.output(&stage.key, &digest));
         let Some(manifest) = output.map(|output| output.manifest) else { continue };
-        let inputs = manifest.inputs.into_iter().map(|input| PlannedInput { role: input.role, key: input.key }).collect();
+        let inputs =
+            manifest.inputs.into_iter().map(|input| PlannedInput { role: input.role, key: input.key }).collect();
         let (key, kind, seed, settings) = (manifest.key, manifest.kind, manifest.seed, manifest.settings);
         stages.push(PlannedStage { key, kind, seed, settings, inputs });
     }

@@ -142,7 +142,8 @@ mod tests {
     fn texts_are_separated_as_they_were_joined() {
         let sources = [("a/b.yaml", "x: 1\n"), ("a/c.yaml", "y: 2\n\nz: 3\n")];
         let separated = separated(&joined(sources));
-        let separated: Vec<(&str, &str)> = separated.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let separated: Vec<(&str, &str)> =
+            separated.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         assert_eq!(separated, sources);
     }
 

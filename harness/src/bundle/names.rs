@@ -84,9 +84,10 @@ impl Names {
 
     fn take(&mut self, name: &str, folder: bool) -> Result<(), String> {
         let known = self.taken.entry(name.to_ascii_lowercase()).or_insert_with(|| (name.to_owned(), folder));
-        match known.0 == name && known.1 == folder && (folder || name == self.last) {
-            true => Ok(()),
-            false => Err(format!("{name:?} and {:?} are one file on some file systems", known.0)),
+        match (known.0 == name, known.1 == folder) {
+            (true, true) => Ok(()),
+            (true, false) => Err(format!("{name:?} is both a file and a folder")),
+            (false, _) => Err(format!("{name:?} and {:?} are one file on some file systems", known.0)),
         }
     }
 }
@@ -100,8 +101,23 @@ mod tests {
         let deep = vec!["a"; 13].join("/");
         let long = "a".repeat(241);
         for name in [
-            "", "/a", "../a", "a/../b", "a//b", "a/./b", "a/", "a\\b", "a b", "é", "a\u{202e}b", "\u{1b}[31m", "a.", "nul",
-            "x/COM1.txt", &deep, &long,
+            "",
+            "/a",
+            "../a",
+            "a/../b",
+            "a//b",
+            "a/./b",
+            "a/",
+            "a\\b",
+            "a b",
+            "é",
+            "a\u{202e}b",
+            "\u{1b}[31m",
+            "a.",
+            "nul",
+            "x/COM1.txt",
+            &deep,
+            &long,
         ] {
             assert!(portable(name).is_err(), "{name:?}");
         }
@@ -123,7 +139,7 @@ mod tests {
             (&["b", "a"], "ascend"),
             (&["A", "a"], "one file"),
             (&["A/b", "a/c"], "one file"),
-            (&["a", "a/b"], "one file"),
+            (&["a", "a/b"], "both"),
         ] {
             assert!(all(names).unwrap_err().contains(why), "{names:?}");
         }

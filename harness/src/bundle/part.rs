@@ -43,10 +43,12 @@ pub fn of(manifest: &Manifest, name: &str, recognisers: &BTreeSet<(StageKey, Out
         (Stage::Features(_), "features.npy") => Some(Part::Features),
         (Stage::Pretrain(_), "state.safetensors") => Some(Part::States),
         (Stage::Pretrain(_) | Stage::Checkpoint(_), "model.safetensors") => Some(Part::Pretrained),
-        (Stage::Finetune(_), "model.safetensors") => Some(match recognisers.contains(&(manifest.key, manifest.digest)) {
-            true => Part::Recogniser,
-            false => Part::Finetuned,
-        }),
+        (Stage::Finetune(_), "model.safetensors") => {
+            Some(match recognisers.contains(&(manifest.key, manifest.digest)) {
+                true => Part::Recogniser,
+                false => Part::Finetuned,
+            })
+        }
         (Stage::LanguageModel(_), name) => (name != "lm.json").then_some(Part::LanguageModels),
         (Stage::Lexicon(_), _) => Some(Part::LanguageModels),
         _ => None,
@@ -58,8 +60,11 @@ pub fn recogniser(run: &RunRecord, store: &Store) -> Option<(StageKey, OutputDig
     let finetuned = run.stages.iter().filter(|stage| stage.kind.starts_with("finetune/")).filter_map(|stage| {
         let digest = stage.state.digest()?;
         let manifest = store.output(&stage.key, &digest)?.manifest;
-        matches!(&manifest.settings, Stage::Finetune(settings) if settings.top == Top::Kept)
-            .then_some((stage.point, stage.key, digest))
+        matches!(&manifest.settings, Stage::Finetune(settings) if settings.top == Top::Kept).then_some((
+            stage.point,
+            stage.key,
+            digest,
+        ))
     });
     finetuned.max_by_key(|(point, ..)| *point).map(|(_, key, digest)| (key, digest))
 }

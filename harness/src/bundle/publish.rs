@@ -54,7 +54,10 @@ pub struct Draft {
 enum Source {
     Bytes(Vec<u8>),
     /// A file that has to be what a manifest says of it.
-    Output { path: PathBuf, expected: ManifestFile },
+    Output {
+        path: PathBuf,
+        expected: ManifestFile,
+    },
     /// Any other file of the store.
     Copy(PathBuf),
 }

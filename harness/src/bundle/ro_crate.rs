@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::STORE;
@@ -20,29 +21,56 @@ const PROFILE: &str = "https://w3id.org/ro/wfrun/process/0.5";
 const CONTEXT: [&str; 2] = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"];
 
 /// The whole document.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct Metadata {
     #[serde(rename = "@context")]
-    context: Vec<String>,
+    context: [&'static str; 2],
     #[serde(rename = "@graph")]
-    pub graph: Vec<Entity>,
+    graph: Vec<Entity>,
 }
 
-/// A reference to an entity.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Ref {
-    #[serde(rename = "@id")]
-    pub id: String,
+/// What is read of a document that somebody else may have written.
+#[derive(Debug, Deserialize)]
+pub struct Descriptions {
+    #[serde(rename = "@graph")]
+    pub graph: Vec<Description>,
 }
 
-/// Anything that is described; only the properties that it has are written.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Entity {
+/// What is read of an entity.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
     #[serde(rename = "@id")]
     pub id: String,
     #[serde(rename = "@type")]
     pub kind: String,
+    pub content_size: Option<String>,
+    pub sha256: Option<String>,
+}
+
+/// A reference to an entity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Ref {
+    #[serde(rename = "@id")]
+    id: String,
+}
+
+/// One value stands alone, several in a list.
+fn one_or_many<S: serde::Serializer>(refs: &[Ref], serializer: S) -> Result<S::Ok, S::Error> {
+    match refs {
+        [one] => one.serialize(serializer),
+        many => many.serialize(serializer),
+    }
+}
+
+/// Anything that is described; only the properties that it has are written.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entity {
+    #[serde(rename = "@id")]
+    id: String,
+    #[serde(rename = "@type")]
+    kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,26 +91,26 @@ pub struct Entity {
     encoding_format: Option<String>,
     /// Bytes, as a text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_size: Option<String>,
+    content_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
+    sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    action_status: Option<Ref>,
+    action_status: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instrument: Option<Ref>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_many")]
     object: Vec<Ref>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_many")]
     result: Vec<Ref>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_many")]
     has_part: Vec<Ref>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_many")]
     mentions: Vec<Ref>,
 }
 
@@ -90,6 +118,11 @@ impl Entity {
     fn new(id: impl Into<String>, kind: &str, name: impl Into<String>) -> Self {
         Self { id: id.into(), kind: kind.into(), name: Some(name.into()), ..Self::default() }
     }
+}
+
+/// A time to the second: many readers know no finer ones.
+fn second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
 fn to(id: impl Into<String>) -> Ref {
@@ -114,7 +147,7 @@ pub fn describe(about: &About, runs: &[RunRecord], store: &Store, written: &BTre
     let files: Vec<Entity> = written.iter().map(|(name, written)| file(name, written)).collect();
     let root = Entity {
         description: Some(about.experiment.question.clone()),
-        date_published: Some(about.newest.to_string()),
+        date_published: Some(second(about.newest)),
         license: Some(to(contextual[0].id.clone())),
         conforms_to: Some(to(PROFILE)),
         has_part: files.iter().map(|file| to(file.id.clone())).collect(),
@@ -128,7 +161,7 @@ pub fn describe(about: &About, runs: &[RunRecord], store: &Store, written: &BTre
     };
     let profile = Entity { version: Some("0.5".into()), ..Entity::new(PROFILE, "CreativeWork", "Process Run Crate") };
     let graph = [descriptor, root, profile].into_iter().chain(contextual).chain(actions).chain(files).collect();
-    Metadata { context: CONTEXT.map(String::from).to_vec(), graph }
+    Metadata { context: CONTEXT, graph }
 }
 
 fn corpus(run: &RunRecord, store: &Store) -> Option<String> {
@@ -155,7 +188,9 @@ fn licences(about: &About) -> Vec<Entity> {
         Entity { description: Some(format!("Of {what} in this bundle.")), ..Entity::new(id, "CreativeWork", name) }
     };
     let about::Licences { data, models, program, .. } = &about.licences;
-    let given = [(data, "data"), (models, "models")].into_iter().filter_map(|(licence, what)| Some(of(licence.as_ref()?, what)));
+    let given = [(data, "data"), (models, "models")]
+        .into_iter()
+        .filter_map(|(licence, what)| Some(of(licence.as_ref()?, what)));
     let mut licences: Vec<Entity> = given.filter(|entity| !entity.id.starts_with("licences/")).collect();
     let files = [data, models].into_iter().flatten().filter_map(|licence| match licence {
         Licence::File(file) => Some(file.as_str()),
@@ -219,9 +254,9 @@ fn attempts(about: &About, record: &RunRecord) -> Vec<Entity> {
         let earlier = "It ended before the run did; a later attempt went on from there.";
         Entity {
             description: Some(record.provenance.command.join(" ")),
-            start_time: Some(attempt.started.to_string()),
-            end_time: attempt.ended.map(|ended| ended.to_string()),
-            action_status: Some(to(format!("http://schema.org/{status}"))),
+            start_time: Some(second(attempt.started)),
+            end_time: attempt.ended.map(second),
+            action_status: Some(format!("http://schema.org/{status}")),
             error: (!finished).then(|| earlier.into()),
             instrument: Some(to(program("reprise", &record.provenance.build))),
             object: vec![to(format!("experiment/{}", about.experiment.file))],
@@ -237,15 +272,21 @@ fn stage(output: &StoredOutput, store: &Store, written: &BTreeMap<String, Writte
     let Manifest { key, digest, kind, inputs, started, finished, build, .. } = &output.manifest;
     let folder = in_bundle(output);
     let inputs = inputs.iter().filter_map(|input| store.output(&input.key, &input.digest));
-    let results = written.keys().filter(|name| name.strip_prefix(&folder).is_some_and(|rest| rest.starts_with("/out/")));
+    let results =
+        written.keys().filter(|name| name.strip_prefix(&folder).is_some_and(|rest| rest.starts_with("/out/")));
     Entity {
-        start_time: Some(started.to_string()),
-        end_time: Some(finished.to_string()),
-        action_status: Some(to("http://schema.org/CompletedActionStatus")),
+        description: Some(format!("Gave {digest} under {key}.")),
+        start_time: Some(second(*started)),
+        end_time: Some(second(*finished)),
+        action_status: Some("http://schema.org/CompletedActionStatus".into()),
         instrument: Some(to(program("reprise-trainer", build))),
         object: inputs.map(|input| to(format!("{}/{}", in_bundle(&input), manifest::FILE))).collect(),
         result: [format!("{folder}/{}", manifest::FILE)].into_iter().chain(results.cloned()).map(to).collect(),
-        ..Entity::new(format!("#stage-{}-{}", key.short(), digest.short()), "CreateAction", format!("{kind} {}", key.short()))
+        ..Entity::new(
+            format!("#stage-{}-{}", key.short(), digest.short()),
+            "CreateAction",
+            format!("{kind} {}", key.short()),
+        )
     }
 }
 

@@ -90,7 +90,13 @@ fn nothing_of_the_machine_is_published() {
     let bytes = fs::read(path).unwrap();
     let text = String::from_utf8_lossy(&bytes);
     let here = planted.path("").display().to_string();
-    for secret in [here.trim_end_matches('/'), "planted-host", "/somewhere/libtorch", "/root/bin/reprise", "hf_abcdefghijklmnopqrst"] {
+    for secret in [
+        here.trim_end_matches('/'),
+        "planted-host",
+        "/somewhere/libtorch",
+        "/root/bin/reprise",
+        "hf_abcdefghijklmnopqrst",
+    ] {
         assert!(!text.contains(secret), "{secret}");
     }
     assert!(text.contains("[path]"));
@@ -140,10 +146,24 @@ fn a_changed_number_is_found_although_its_checksums_fit() {
         ("score", manifest.clone(), "\"value\": 0.5", "\"value\": 0.25", Area::Numbers, "its data give 0.5"),
         ("seed", "store/runs/RUN/run.json".into(), "\"seed\": 1", "\"seed\": 2", Area::Identities, "other stages"),
         ("settings", manifest.clone(), "\"draws\": 10000", "\"draws\": 10001", Area::Identities, "canonical bytes"),
-        ("reference", decode.join("out/hypotheses.tsv"), "HELLO WORLD\tHELLO", "HELLO WOULD\tHELLO", Area::Numbers, "the corpus"),
+        (
+            "reference",
+            decode.join("out/hypotheses.tsv"),
+            "HELLO WORLD\tHELLO",
+            "HELLO WOULD\tHELLO",
+            Area::Numbers,
+            "the corpus",
+        ),
         ("metric", derived::METRICS.into(), "\"value\": 0.5", "\"value\": 0.4", Area::Report, "another number"),
         ("report", "report/report.md".into(), "# toy", "# Toy", Area::Report, "another one"),
-        ("experiment", "experiment/toy.yaml".into(), "\"seeds\": [1]", "\"seeds\": [1, 2]", Area::Identities, "another hash"),
+        (
+            "experiment",
+            "experiment/toy.yaml".into(),
+            "\"seeds\": [1]",
+            "\"seeds\": [1, 2]",
+            Area::Identities,
+            "another hash",
+        ),
     ];
     for (index, (what, file, from, to, area, says)) in changes.into_iter().enumerate() {
         let root = published(&planted, &format!("bundle-{index}"));

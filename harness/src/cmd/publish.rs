@@ -13,8 +13,8 @@ use crate::bundle::names::portable;
 use crate::bundle::part::Part;
 use crate::bundle::publish::{Draft, Publication, Target};
 use crate::bundle::report;
-use crate::cohort::Cohort;
 use crate::cmd::recorded::Recorded;
+use crate::cohort::Cohort;
 use crate::exit::{Exit, Failure};
 use crate::store::{RunRecord, Status, Store};
 
@@ -107,7 +107,8 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         program: env!("CARGO_PKG_LICENSE").into(),
     };
     let name = experiment.experiment.name.to_string();
-    let publication = Publication { store: &store, experiment, runs, missing, parts: parts(&args.with), licences, beside };
+    let publication =
+        Publication { store: &store, experiment, runs, missing, parts: parts(&args.with), licences, beside };
     let draft = Draft::new(publication)?;
     let target = Target::of(args.to.unwrap_or_else(|| PathBuf::from(format!("{name}-bundle"))));
     let (about, size, count) = (draft.about.clone(), draft.size()?, draft.count());
@@ -152,8 +153,7 @@ fn of_experiment(file: &Path, store: &Store) -> Result<Chosen, Failure> {
         true => name.to_owned(),
         false => reprise_spec::read::beside(&here, name),
     };
-    let sources: Vec<_> =
-        resolved.sources.iter().map(|source| (absolute(&source.name), source.text.clone())).collect();
+    let sources: Vec<_> = resolved.sources.iter().map(|source| (absolute(&source.name), source.text.clone())).collect();
     let cohort = Cohort::of(&resolved.experiment, store)?;
     let missing = |group: &crate::cohort::Group| {
         let name = group.name.clone();

@@ -3,8 +3,8 @@
 use reprise_spec::experiment::{Experiment, Variant};
 
 use super::{Places, load, progress};
-use crate::data::{CorpusFiles, Roots};
 use crate::data::hashing;
+use crate::data::{CorpusFiles, Roots};
 use crate::execute::{self, Identity, Job, Machine};
 use crate::exit::Failure;
 use crate::plan::{Need, Node, Plan, RunOf};

@@ -70,9 +70,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         let seeds: Vec<_> = siblings.iter().map(|run| rerun::scores(run, &published)).collect();
         graded.push((grade::one(&comparison, &seeds), comparison));
     }
-    let entry = |(verdict, comparison): &(Verdict, Comparison)| {
-        json!({ "run": comparison.original, "verdict": verdict, "comparison": comparison })
-    };
+    let entry = |(verdict, comparison): &(Verdict, Comparison)| json!({ "run": comparison.original, "verdict": verdict, "comparison": comparison });
     let whole = json!({
         "bundle": verification.bundle, "folder": into, "runs": graded.iter().map(entry).collect::<Vec<_>>(),
     });

@@ -154,13 +154,15 @@ fn records_that_mean_harm_are_refused() {
         told.push_str(&format!("{what}: {}\n", said.replace(planted.run().id.as_str(), "RUN")));
     };
     of("newer", about::FILE, &|text| text.replacen("\"format\": 1", "\"format\": 2", 1));
-    of("deep", about::FILE, &|_| "[".repeat(100_000));
+    of("deep", about::FILE, &|_| format!("{{\"x\": {}", "[".repeat(100_000)));
     of("large", about::FILE, &|_| format!("\"{}\"", "x".repeat((RECORD_BYTES + 1) as usize)));
     of("unknown-field", about::FILE, &|text| text.replacen("\"format\": 1", "\"format\": 1, \"x\": 1", 1));
     of("run-elsewhere", about::FILE, &|text| text.replacen(planted.run().id.as_str(), "../../../../etc", 1));
     of("file-elsewhere", &manifest, &|text| text.replacen("hypotheses.tsv", "../../../../../../etc/passwd", 1));
     of("not-a-number", &manifest, &|text| text.replacen("\"value\": 0.5", "\"value\": NaN", 1));
-    of("extends-elsewhere", "experiment/toy.yaml", &|text| text.replacen("{", "{\"extends\": \"../../../etc/passwd\",", 1));
+    of("extends-elsewhere", "experiment/toy.yaml", &|text| {
+        text.replacen("{", "{\"extends\": \"../../../etc/passwd\",", 1)
+    });
     let list = planted.folder_of("corpus test").join("files.txt").display().to_string();
     of("list-elsewhere", &list, &|text| text.replacen("test/a.flac", "../../etc/passwd", 1));
     insta::assert_snapshot!(told);

@@ -69,15 +69,21 @@ fn made(stage: &Stage) -> (Vec<(&'static str, Vec<u8>)>, Vec<(&'static str, f64)
     match stage {
         Stage::Corpus(_) => (
             vec![
-                ("utterances.tsv", text("id\tpath\tsamples\tspeaker\ttranscript\nu1\ta\t16000\ts\tHELLO WORLD\nu2\tb\t8000\ts\tHELLO WORLD\n")),
+                (
+                    "utterances.tsv",
+                    text(
+                        "id\tpath\tsamples\tspeaker\ttranscript\nu1\ta\t16000\ts\tHELLO WORLD\nu2\tb\t8000\ts\tHELLO WORLD\n",
+                    ),
+                ),
                 ("excluded.tsv", text("id\tpath\treason\n")),
                 ("corpus.json", text("{}")),
             ],
             vec![("utterances", 2.0), ("seconds", 1.5), ("excluded", 0.0), ("words", 4.0)],
         ),
-        Stage::Features(_) => {
-            (vec![("features.npy", array()), ("utterances.tsv", text(lengths))], vec![("frames", 7.0), ("dimensions", 39.0)])
-        }
+        Stage::Features(_) => (
+            vec![("features.npy", array()), ("utterances.tsv", text(lengths))],
+            vec![("frames", 7.0), ("dimensions", 39.0)],
+        ),
         Stage::Units(_) => (
             vec![
                 ("codebook.safetensors", tensors("centroids")),
@@ -208,12 +214,7 @@ impl Planted {
             status: Status::Finished,
             stages: stages.clone(),
             attempts: vec![Attempt {
-                owner: Owner {
-                    host: "planted-host".into(),
-                    boot: None,
-                    namespace: None,
-                    process: Process::starting(),
-                },
+                owner: Owner { host: "planted-host".into(), boot: None, namespace: None, process: Process::starting() },
                 means: Some(Means::default()),
                 started: Timestamp::UNIX_EPOCH,
                 ended: Some(Timestamp::UNIX_EPOCH),
@@ -221,7 +222,9 @@ impl Planted {
             environment: BTreeMap::new(),
             provenance: Provenance {
                 build: BUILD.into(),
-                command: ["/root/bin/reprise", "run", "toy.yaml", "--upload", "hf_abcdefghijklmnopqrst"].map(String::from).into(),
+                command: ["/root/bin/reprise", "run", "toy.yaml", "--upload", "hf_abcdefghijklmnopqrst"]
+                    .map(String::from)
+                    .into(),
                 ..Provenance::default()
             },
             error: None,

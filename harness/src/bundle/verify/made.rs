@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Area, Read, Verification};
 use crate::bundle::derived::{self, RunMetrics, json};
 use crate::bundle::publish::{Renderer, Written};
-use crate::bundle::ro_crate::{self, Metadata};
+use crate::bundle::ro_crate::{self, Descriptions};
 use crate::bundle::{BundleError, Sums, sums};
 use crate::provenance::BUILD;
 
@@ -19,7 +19,14 @@ pub fn check(
     metrics(read, verification)?;
     let again = derived::metrics(read.runs, read.store);
     again_the_same(derived::METRICS, &json(&again), read, verification, Area::Report, same_build)?;
-    again_the_same(derived::METRICS_TABLE, derived::table(&again).as_bytes(), read, verification, Area::Report, same_build)?;
+    again_the_same(
+        derived::METRICS_TABLE,
+        derived::table(&again).as_bytes(),
+        read,
+        verification,
+        Area::Report,
+        same_build,
+    )?;
     again_the_same(derived::PLAN, &derived::plan(read.runs, read.store), read, verification, Area::Report, same_build)?;
     let rendered = report(read.bundle.root(), read.about)?;
     let there = read.bundle.files().keys().filter_map(|name| name.strip_prefix("report/"));
@@ -54,7 +61,9 @@ fn again_the_same(
     match found == bytes {
         true => verification.passed(area),
         false if same_build => verification.failed(area, name, "the store gives another one"),
-        false => verification.not_checked(area, name, "this build writes it in another way than the one that published"),
+        false => {
+            verification.not_checked(area, name, "this build writes it in another way than the one that published")
+        }
     }
     Ok(())
 }
@@ -92,9 +101,14 @@ fn metrics(read: &Read<'_>, verification: &mut Verification) -> Result<(), Bundl
 }
 
 /// Whether the RO-Crate describes the files that are there, and nothing else.
-fn metadata(read: &Read<'_>, sums: &Sums, same_build: bool, verification: &mut Verification) -> Result<(), BundleError> {
+fn metadata(
+    read: &Read<'_>,
+    sums: &Sums,
+    same_build: bool,
+    verification: &mut Verification,
+) -> Result<(), BundleError> {
     let area = Area::Metadata;
-    let described: Metadata = match serde_json::from_str(&read.bundle.text(ro_crate::FILE)?) {
+    let described: Descriptions = match serde_json::from_str(&read.bundle.text(ro_crate::FILE)?) {
         Ok(described) => described,
         Err(error) => {
             verification.failed(area, ro_crate::FILE, error.to_string());
@@ -104,7 +118,9 @@ fn metadata(read: &Read<'_>, sums: &Sums, same_build: bool, verification: &mut V
     let files = described.graph.iter().filter(|entity| entity.kind == "File");
     let mut described: BTreeMap<&str, _> = files.map(|entity| (entity.id.as_str(), entity)).collect();
     let mut written = BTreeMap::new();
-    for (name, size) in read.bundle.files().iter().filter(|(name, _)| ![ro_crate::FILE, sums::FILE].contains(&name.as_str())) {
+    for (name, size) in
+        read.bundle.files().iter().filter(|(name, _)| ![ro_crate::FILE, sums::FILE].contains(&name.as_str()))
+    {
         let sha256 = sums.0.get(name).cloned().unwrap_or_default();
         let wrong = match described.remove(name.as_str()) {
             None => Some("it is not described".into()),

@@ -59,10 +59,17 @@ pub fn check(read: &Read<'_>, verification: &mut Verification) {
                     verification.check(Area::Numbers, &of, wrong);
                 }
                 (None, Some(why)) => verification.not_checked(Area::Numbers, of.clone(), *why),
-                (None, None) => verification.not_checked(Area::Numbers, of.clone(), "no stored data that it summarises"),
+                (None, None) => {
+                    verification.not_checked(Area::Numbers, of.clone(), "no stored data that it summarises")
+                }
             }
             if let Some(interval) = interval {
-                check_interval(&of, *interval, found.values.get(&format!("{metric} low")).zip(found.values.get(&format!("{metric} high"))), verification);
+                check_interval(
+                    &of,
+                    *interval,
+                    found.values.get(&format!("{metric} low")).zip(found.values.get(&format!("{metric} high"))),
+                    verification,
+                );
             }
         }
     }
@@ -137,7 +144,8 @@ fn alignments(output: &StoredOutput) -> Result<Found, String> {
     let (phones, words) = (file(output, "phones.tsv")?, file(output, "words.tsv")?);
     let (phones, words) = (Table::read(&phones)?, Table::read(&words)?);
     let aligned: BTreeSet<&str> = phones.column("utt")?.collect();
-    let count = |table: &Table<'_>| Ok::<_, String>(table.column("label")?.filter(|label| !label.is_empty()).count() as f64);
+    let count =
+        |table: &Table<'_>| Ok::<_, String>(table.column("label")?.filter(|label| !label.is_empty()).count() as f64);
     let (of_phones, of_words) = (count(&phones)?, count(&words)?);
     let values = values([("aligned", aligned.len() as f64), ("phones", of_phones), ("words", of_words)]);
     Ok(Found { values, ..Found::default() })
@@ -307,7 +315,10 @@ fn unit_quality(output: &StoredOutput) -> Result<Found, String> {
     let QualityScores { pnmi, phone_purity, cluster_purity, mutual_information, phone_entropy } = quality.scores;
     let told = if phone_entropy > 0.0 { (mutual_information / phone_entropy).min(1.0) } else { 0.0 };
     let mut wrong = Vec::new();
-    if quality.setting.frames as f64 != all || f64::from(quality.dead_clusters) != dead as f64 || !same(phone_purity, purity) {
+    if quality.setting.frames as f64 != all
+        || f64::from(quality.dead_clusters) != dead as f64
+        || !same(phone_purity, purity)
+    {
         wrong.push("quality.json has other counts than usage.tsv".into());
     }
     if !same(pnmi, told) {

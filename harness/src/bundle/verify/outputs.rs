@@ -29,7 +29,11 @@ pub fn check(read: &Read<'_>, verification: &mut Verification) {
         }
         let unknown = left_out.iter().find(|file| !files.contains(file));
         if let Some(file) = unknown {
-            verification.failed(Area::Outputs, &name, format!("{:?} is left out, but no file of the output", file.name));
+            verification.failed(
+                Area::Outputs,
+                &name,
+                format!("{:?} is left out, but no file of the output", file.name),
+            );
             continue;
         }
         partly(output, &left_out.iter().map(|file| file.name.as_str()).collect(), read, &name, verification);
