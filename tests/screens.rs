@@ -7,8 +7,8 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "extract", "units", "lm",
-        "data", "import", "export", "doctor",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "publish", "verify",
+        "replay", "extract", "units", "lm", "data", "import", "export", "doctor",
     ];
     let forms =
         ["lm estimate", "lm convert", "lm perplexity", "import hf", "import torchaudio", "import fairseq", "export hf"];
