@@ -4,8 +4,10 @@
 //! caller's environment.
 
 mod place;
+mod planted;
 
 mod bundles;
+mod claims;
 mod decoding;
 mod disk;
 mod doctor;
@@ -14,6 +16,7 @@ mod exchange;
 mod experiments;
 mod explain;
 mod extract;
+mod golden_metrics;
 mod golden_stages;
 mod hostile_data;
 mod killed;
@@ -21,6 +24,7 @@ mod language_models;
 mod layers;
 mod provenance;
 mod recognition;
+mod report;
 mod rerun;
 mod screens;
 mod unit_labels;

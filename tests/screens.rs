@@ -7,11 +7,24 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "publish", "verify",
-        "replay", "extract", "units", "lm", "data", "import", "export", "doctor",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "list", "show", "report", "check", "golden",
+        "claim", "publish", "verify", "replay", "extract", "units", "lm", "data", "import", "export", "doctor",
     ];
-    let forms =
-        ["lm estimate", "lm convert", "lm perplexity", "import hf", "import torchaudio", "import fairseq", "export hf"];
+    let forms = [
+        "golden propose",
+        "golden review",
+        "golden accept",
+        "golden reject",
+        "golden status",
+        "golden bypass",
+        "lm estimate",
+        "lm convert",
+        "lm perplexity",
+        "import hf",
+        "import torchaudio",
+        "import fairseq",
+        "export hf",
+    ];
     for verb in verbs.into_iter().chain(forms) {
         let said = place.reprise(&verb.split(' ').chain(["--help"]).collect::<Vec<_>>());
         assert_eq!(said.code, Some(0));

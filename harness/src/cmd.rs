@@ -6,11 +6,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Exit, Failure};
 
+pub mod check;
+pub mod claim;
 pub mod data;
 pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod extract;
+pub mod golden;
 pub mod import;
 pub mod list;
 pub mod lm;
@@ -23,6 +26,7 @@ pub mod progress;
 pub mod publish;
 pub mod recorded;
 pub mod replay;
+pub mod report;
 pub mod rerun;
 pub mod resume;
 pub mod run;
@@ -77,6 +81,10 @@ pub enum Verb {
     Rerun(rerun::Args),
     List(list::Args),
     Show(show::Args),
+    Report(report::Args),
+    Check(check::Args),
+    Golden(golden::Args),
+    Claim(claim::Args),
     Publish(publish::Args),
     Verify(verify::Args),
     Replay(replay::Args),
@@ -102,6 +110,10 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Rerun(args) => rerun::run(args, &places),
         Verb::List(args) => list::run(args, &places),
         Verb::Show(args) => show::run(args, &places),
+        Verb::Report(args) => report::run(args, &places),
+        Verb::Check(args) => check::run(args, &places),
+        Verb::Golden(args) => golden::run(args, &places),
+        Verb::Claim(args) => claim::run(args, &places),
         Verb::Publish(args) => publish::run(args, &places),
         Verb::Verify(args) => verify::run(args),
         Verb::Replay(args) => replay::run(args, &places),

@@ -10,9 +10,11 @@ use crate::bundle::BundleError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
 use crate::explain::ExplainError;
+use crate::golden::GoldenError;
 use crate::named::NameError;
 use crate::plan::PlanError;
 use crate::project::ProjectError;
+use crate::report::render::RenderError;
 use crate::store::StoreError;
 
 /// Exit codes. They are an interface: scripts may rely on them.
@@ -82,7 +84,26 @@ macro_rules! user_errors {
     };
 }
 
-user_errors!(SpecErrors, DataError, StoreError, ProjectError, PlanError, ExplainError, NameError, AudioListError);
+user_errors!(
+    SpecErrors,
+    DataError,
+    StoreError,
+    ProjectError,
+    PlanError,
+    ExplainError,
+    NameError,
+    AudioListError,
+    RenderError
+);
+
+impl From<GoldenError> for Failure {
+    fn from(error: GoldenError) -> Self {
+        match error {
+            GoldenError::Invalid(errors) => errors.into(),
+            error => Self { exit: Exit::User, report: error.into() },
+        }
+    }
+}
 
 impl From<BundleError> for Failure {
     fn from(error: BundleError) -> Self {

@@ -7,7 +7,11 @@
 //! - [`estimate`] says what the stages of a plan are expected to cost, and [`outlook`] which of them would execute.
 //! - [`explain`] says why two identities differ; [`rerun`] compares a run with one that executed it again, with the intervals of
 //!   [`statistics`].
-//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment.
+//! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
+//! - [`published`] has the values that papers printed, to be shown beside ours.
+//! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
+//! - [`measures`] gives every number of a run an address; [`cohort`] gathers the comparable runs of an experiment; [`claims`] decides by them
+//!   what it claims.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`inert`] shows text that comes from data so that it can do nothing.
@@ -18,6 +22,7 @@
 
 pub mod audio;
 pub mod bundle;
+pub mod claims;
 pub mod cmd;
 pub mod cohort;
 pub mod data;
@@ -27,6 +32,7 @@ pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod explain;
+pub mod golden;
 pub mod inert;
 pub mod interrupt;
 pub mod lease;
@@ -36,6 +42,8 @@ pub mod outlook;
 pub mod plan;
 pub mod project;
 pub mod provenance;
+pub mod published;
+pub mod report;
 pub mod rerun;
 pub mod results;
 pub mod significance;

@@ -13,7 +13,7 @@ use reprise_spec::layers::{self, Findings, LayerScore};
 use reprise_spec::stage::{ProbeStage, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{RunRecord, Store, StoredOutput};
+use crate::store::{RunRecord, StageRecord, Store, StoredOutput};
 
 /// Where a number stands in a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,16 +124,22 @@ impl Direction {
 
 /// The numbers of a run as far as its outputs are stored. Where a stage tells no number, or is no longer stored, there is none.
 pub fn of(run: &RunRecord, store: &Store) -> Measures {
+    let output = |stage: &StageRecord| store.output(&stage.key, &stage.state.digest()?);
+    of_outputs(run, &run.stages.iter().map(output).collect::<Vec<_>>())
+}
+
+/// The numbers of a run from the output of each of its stages, as far as they are stored.
+pub fn of_outputs(run: &RunRecord, outputs: &[Option<StoredOutput>]) -> Measures {
     let mut measures = Measures::new();
-    for stage in &run.stages {
-        let Some(output) = stage.state.digest().and_then(|digest| store.output(&stage.key, &digest)) else { continue };
+    for (stage, output) in run.stages.iter().zip(outputs) {
+        let Some(output) = output else { continue };
         let (key, digest) = (output.manifest.key, output.manifest.digest);
         let measure = |value, interval, refused| Measure { value, interval, key, digest, point: stage.point, refused };
         for score in &output.manifest.summary {
             let address = Address::new(&stage.name, &score.name);
             measures.insert(address, measure(score.value, score.interval, None));
         }
-        for (metric, score) in of_layers(&output) {
+        for (metric, score) in of_layers(output) {
             if let Some(mean) = score.mean {
                 measures.insert(Address::new(&stage.name, metric), measure(mean, None, score.refused));
             }

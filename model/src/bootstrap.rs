@@ -55,17 +55,7 @@ pub fn interval(
             errors as f64 / units.max(1) as f64
         })
         .collect();
-    rates.sort_by(f64::total_cmp);
-    let tail = (1.0 - settings.level.get()) / 2.0;
-    (quantile(&rates, tail), quantile(&rates, 1.0 - tail))
-}
-
-/// The `share` quantile of sorted, non-empty values, with linear interpolation between neighbours (numpy's default).
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let position = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let below = position.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (position - below as f64) * (sorted[above] - sorted[below])
+    settings.interval(&mut rates)
 }
 
 #[cfg(test)]
@@ -145,11 +135,5 @@ mod tests {
             .count();
         // 95 % of 300 is 285; three standard deviations are 11.
         assert!((270..=298).contains(&covered), "{covered} of 300");
-    }
-
-    #[test]
-    fn quantiles_interpolate() {
-        assert_eq!(quantile(&[0.0, 1.0, 2.0, 3.0], 0.5), 1.5);
-        assert_eq!(quantile(&[5.0], 0.975), 5.0);
     }
 }

@@ -42,7 +42,7 @@ pub mod phone;
 pub mod pieces;
 pub mod quality;
 pub mod quantiser;
-pub mod random;
+pub use reprise_spec::random;
 pub mod recogniser;
 pub mod report;
 pub mod schedule;

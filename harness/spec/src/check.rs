@@ -1,13 +1,17 @@
 //! Rules about more than one value: what no single type can refuse.
 
+use std::collections::BTreeMap;
+
 use crate::arithmetic::frames_at;
+use crate::claims::Claim;
 use crate::experiment::{Variant, Written};
 use crate::node::{Node, Path};
 use crate::problem::Problem;
 use crate::strategy::Strategy;
 use crate::training::{LabelAlignment, SpanMasking};
-use crate::values::Seconds;
+use crate::values::{Name, Seconds};
 
+mod claims;
 mod corpus;
 mod decoding;
 mod finetuning;
@@ -15,6 +19,8 @@ mod layers;
 mod network;
 mod probing;
 mod targets;
+
+pub(crate) use claims::{misread, unknown_stages};
 
 /// Fewest samples of a crop that starts at any sample: 0.2 s, within which labels of 40 ms have at least one.
 const SHORTEST_UNSNAPPED: u64 = 3_200;
@@ -36,8 +42,8 @@ pub fn check(experiment: &Written, tree: &Node, alone: bool) -> Vec<Problem> {
     rules.problems
 }
 
-/// Every rule that the variants of a file break together.
-pub fn variants(variants: &[Variant], tree: &Node) -> Vec<Problem> {
+/// Every rule that the variants of a file break together, and its claims about them.
+pub fn variants(variants: &[Variant], made: &BTreeMap<Name, Claim>, tree: &Node) -> Vec<Problem> {
     let Some(first) = variants.first() else { return Vec::new() };
     let corpus = |variant: &Variant| variant.setting.corpus.name.clone();
     let mut problems = Vec::new();
@@ -57,6 +63,7 @@ pub fn variants(variants: &[Variant], tree: &Node) -> Vec<Problem> {
             break;
         }
     }
+    problems.extend(claims::claims(made, variants, tree));
     problems
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::extraction::{Extract, Label};
 use crate::identity::{OutputDigest, StageKey};
@@ -177,7 +177,19 @@ pub enum Failure {
 pub struct Score {
     /// The field's name in kebab case: `wer`, `cer`, `pnmi`, `masked-accuracy`.
     pub name: String,
+    /// JSON has no word for what isn't finite and says null, which is read as NaN.
+    #[serde(deserialize_with = "number")]
     pub value: f64,
     /// The ends of the interval.
+    #[serde(default, deserialize_with = "interval")]
     pub interval: Option<(f64, f64)>,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(f64, f64)>, D::Error> {
+    let ends: Option<(Option<f64>, Option<f64>)> = Option::deserialize(deserializer)?;
+    Ok(ends.map(|(low, high)| (low.unwrap_or(f64::NAN), high.unwrap_or(f64::NAN))))
 }

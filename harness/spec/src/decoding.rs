@@ -220,6 +220,22 @@ impl Default for Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// The ends of the percentile interval of what was drawn, with linear interpolation between neighbours (NumPy's default); `draws` is not
+    /// empty, and is sorted on return.
+    pub fn interval(&self, draws: &mut [f64]) -> (f64, f64) {
+        draws.sort_by(f64::total_cmp);
+        let quantile = |share: f64| {
+            let position = share.clamp(0.0, 1.0) * (draws.len() - 1) as f64;
+            let below = position.floor() as usize;
+            let above = (below + 1).min(draws.len() - 1);
+            draws[below] + (position - below as f64) * (draws[above] - draws[below])
+        };
+        let tail = (1.0 - self.level.get()) / 2.0;
+        (quantile(tail), quantile(1.0 - tail))
+    }
+}
+
 /// What a bootstrap draws with replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -235,6 +251,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn ends_of_an_interval_lie_between_draws() {
+        let half = Bootstrap { level: fraction(0.5), ..Bootstrap::default() };
+        assert_eq!(half.interval(&mut [3.0, 1.0, 0.0, 2.0]), (0.75, 2.25));
+        assert_eq!(half.interval(&mut [5.0]), (5.0, 5.0));
+    }
 
     #[test]
     fn a_grid_has_every_combination_and_keeps_what_is_fixed() {

@@ -1,9 +1,12 @@
 //! The experiment: one question, and all that is needed to answer it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::canon;
+use crate::canon::{self, Canon};
+use crate::claims::Claim;
 use crate::corpus::{Conversion, Corpus};
 use crate::decoding::Decoding;
 use crate::evaluation::Evaluation;
@@ -58,6 +61,9 @@ pub struct Written {
     /// What is measured on trained things without changing them.
     #[serde(default)]
     pub probing: Probing,
+    /// What the runs' numbers shall decide, by name: about all variants, and made before they run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<Name, Claim>,
     /// One run a seed and variant; their order says nothing.
     pub seeds: Vec<u64>,
 }
@@ -69,6 +75,9 @@ pub struct Experiment {
     pub name: Name,
     pub question: String,
     pub notes: String,
+    /// By name; none in recipes of a program that knew no claims.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<Name, Claim>,
     pub seeds: Vec<u64>,
     /// At least one, each of another meaning.
     pub variants: Vec<Variant>,
@@ -143,8 +152,8 @@ impl From<Written> for Experiment {
     /// The experiment whose only variants are those of its strategy.
     fn from(written: Written) -> Self {
         let variants = written.variants("");
-        let Written { name, question, notes, seeds, .. } = written;
-        Self { name, question, notes, seeds, variants: distinct(variants) }
+        let Written { name, question, notes, claims, seeds, .. } = written;
+        Self { name, question, notes, claims, seeds, variants: distinct(variants) }
     }
 }
 
@@ -193,9 +202,16 @@ struct Use<'a> {
     exclude_at_most: u32,
 }
 
+impl Variant {
+    /// Whether the file calls it so.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+}
+
 impl Setting {
     /// The tree that [`Setting::hash`] is taken of: everything except the corpus' name and the paths of its lists.
-    pub fn meaning(&self) -> canon::Canon {
+    pub fn meaning(&self) -> Canon {
         canon::of(&self.meant(None))
     }
 
@@ -243,7 +259,7 @@ impl Setting {
 
 impl VariantHash {
     /// The hash of a [`Setting::meaning`].
-    pub fn of(meaning: &canon::Canon) -> Self {
+    pub fn of(meaning: &Canon) -> Self {
         Self(sha256(&[b"reprise variant 1", &meaning.to_bytes()]))
     }
 }
@@ -257,8 +273,8 @@ impl SpecHash {
 
 impl Experiment {
     /// The tree that [`Experiment::spec_hash`] is taken of: the meanings of the variants with the name of their corpus, whatever the variants
-    /// are called and in whichever order they stand, and the seeds, sorted.
-    pub fn meaning(&self) -> canon::Canon {
+    /// are called and in whichever order they stand, the seeds, sorted, and where there are any the claims.
+    pub fn meaning(&self) -> Canon {
         #[derive(Serialize)]
         struct Meaning<'a> {
             variants: Vec<Meant<'a>>,
@@ -272,7 +288,34 @@ impl Experiment {
         variants.sort_by_key(|(hash, _)| *hash);
         let mut seeds = self.seeds.clone();
         seeds.sort_unstable();
-        canon::of(&Meaning { variants: variants.into_iter().map(|(_, meant)| meant).collect(), seeds })
+        let mut meaning =
+            canon::of(&Meaning { variants: variants.into_iter().map(|(_, meant)| meant).collect(), seeds });
+        if let (Canon::Map(fields), false) = (&mut meaning, self.claims.is_empty()) {
+            fields.insert("claims".into(), self.meaning_of_claims());
+        }
+        meaning
+    }
+
+    /// What every claim holds, by name. A variant is told by its hash, and not at all where it is alone.
+    fn meaning_of_claims(&self) -> Canon {
+        let told = |name: Option<&str>| {
+            let variant = self.variant(name).filter(|_| self.variants.len() > 1);
+            match variant {
+                Some(variant) => Some(variant.setting.hash().to_string()),
+                None => name.filter(|name| self.variant(Some(name)).is_none()).map(String::from),
+            }
+        };
+        let meanings = self.claims.iter().map(|(name, claim)| (name.to_string(), claim.holds.meaning(&told)));
+        Canon::Map(meanings.collect())
+    }
+
+    /// The variant that the file calls so; the only one where no name is given.
+    pub fn variant(&self, name: Option<&str>) -> Option<&Variant> {
+        match (name, self.variants.as_slice()) {
+            (None, [alone]) => Some(alone),
+            (None, _) => None,
+            (Some(name), variants) => variants.iter().find(|variant| variant.is_called(name)),
+        }
     }
 
     /// The identity of the whole experiment.

@@ -11,7 +11,7 @@ pub(crate) const WORD: &str = "matrix";
 pub const MOST_VARIANTS: usize = 1_000;
 
 /// Words that say what an experiment is to people, or are one for all variants.
-const OF_THE_WHOLE: [&str; 6] = ["version", "name", "question", "seeds", "extends", WORD];
+const OF_THE_WHOLE: [&str; 7] = ["version", "name", "question", "claims", "seeds", "extends", WORD];
 
 /// A variant before it is laid over the file: what it is called, and the layers, lowest first.
 pub(crate) struct Overlay {

@@ -40,6 +40,12 @@ impl Probing {
         of_units.chain(self.layers.iter().flat_map(|layers| &layers.splits))
     }
 
+    /// The names of the curves over layers that the analyses give.
+    pub fn curves(&self) -> Vec<String> {
+        let Some(layers) = &self.layers else { return Vec::new() };
+        self.analyses.iter().flat_map(|analysis| analysis.curves(layers)).collect()
+    }
+
     /// The points of pretraining at which layers are analysed, in ascending order; none without analyses.
     pub fn points(&self, iterations: &[Iteration]) -> Vec<Point> {
         if self.analyses.is_empty() {

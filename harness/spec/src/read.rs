@@ -1,7 +1,9 @@
 //! Reading an experiment: files to one tree, the tree to [`Experiment`], and every problem on the way by file, line and column.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment as Step;
 use thiserror::Error;
 
@@ -10,7 +12,7 @@ use crate::experiment::{self, Experiment, Variant, Written};
 use crate::matrix::{self, Overlay};
 use crate::node::{Content, Node, Path, Segment};
 use crate::problem::{File, Location, Problem, SpecErrors};
-use crate::schema::{Place, quoted};
+use crate::schema::{Place, nearest, quoted};
 use crate::source::{self, MOST_PROBLEMS};
 
 /// Most files between an experiment and the farthest that it extends.
@@ -40,6 +42,11 @@ impl Resolved {
     /// Where a value was written, for messages about it; for a default, the nearest word above it that was written.
     pub fn locate(&self, path: &Path) -> Location {
         self.tree.locate(path)
+    }
+
+    /// Addresses in claims whose stage no run of the variant has, as problems of the file; `stages` gives the names of a variant's stages.
+    pub fn unknown_stages(&self, stages: &dyn Fn(&Variant) -> BTreeSet<String>) -> Vec<Problem> {
+        check::unknown_stages(&self.experiment, &self.tree, stages)
     }
 }
 
@@ -104,9 +111,9 @@ fn variants(
     if !problems.is_empty() {
         return None;
     }
-    let Written { name, question, notes, seeds, .. } = whole?;
-    problems.extend(check::variants(&variants, tree));
-    Some(Experiment { name, question, notes, seeds, variants: experiment::distinct(variants) })
+    let Written { name, question, notes, claims, seeds, .. } = whole?;
+    problems.extend(check::variants(&variants, &claims, tree));
+    Some(Experiment { name, question, notes, claims, seeds, variants: experiment::distinct(variants) })
 }
 
 struct Files<'a> {
@@ -121,7 +128,7 @@ impl Files<'_> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text); // a byte order mark says nothing in UTF-8
         let file = Arc::new(File { name: path.to_owned(), text: text.to_owned() });
         self.sources.push(file.clone());
-        let mut own = match source::parse(&file) {
+        let mut own = match source::parse(&file, source::EXPERIMENT) {
             Ok(own) => own,
             Err(problems) => {
                 self.problems.extend(problems);
@@ -249,15 +256,10 @@ fn merge(below: Node, over: Node, place: &Place) -> Node {
 /// Decodes a tree; after each problem the place is pruned and decoding tried again, so that all problems are found.
 fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<Written> {
     while problems.len() < MOST_PROBLEMS {
-        let value = tree.value();
-        let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
-        let error = match serde_yaml::with::singleton_map_recursive::deserialize(tracked) {
+        let (path, message) = match typed(tree) {
             Ok(experiment) => return problems.is_empty().then_some(experiment),
-            Err(error) => error,
+            Err(found) => found,
         };
-        let path = tree.unpruned(&steps(&track.path()));
-        let message = error.to_string();
         explain(tree, root, &path, &message, problems);
         match tree.find_mut(&path) {
             Some(node) if !path.0.is_empty() && !node.pruned => node.pruned = true,
@@ -265,6 +267,14 @@ fn decode(tree: &mut Node, root: &Place, problems: &mut Vec<Problem>) -> Option<
         }
     }
     None
+}
+
+/// The value of a tree as a type, one of several things being written as a map of one entry; else the path and message of the first problem.
+pub(crate) fn typed<T: DeserializeOwned>(tree: &Node) -> Result<T, (Path, String)> {
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(tree.value(), &mut track);
+    serde_yaml::with::singleton_map_recursive::deserialize(tracked)
+        .map_err(|error| (tree.unpruned(&steps(&track.path())), error.to_string()))
 }
 
 fn steps(path: &serde_path_to_error::Path) -> Path {
@@ -334,7 +344,8 @@ fn explain(tree: &Node, root: &Place, path: &Path, message: &str, problems: &mut
     {
         problems.push(wrong_type(tree.locate(path), path, place, node));
     } else {
-        problems.push(Problem::new(tree.locate(path), message.to_owned()));
+        let placed = check::misread(tree, path);
+        problems.push(placed.unwrap_or_else(|| Problem::new(tree.locate(path), message.to_owned())));
     }
 }
 
@@ -361,10 +372,9 @@ fn unknown(at: Location, word: &str, path: &Path, place: &Place) -> Problem {
     let inside = if path.0.is_empty() { "an experiment".to_owned() } else { format!("`{path}`") };
     let shown = word.chars().take(60).collect::<String>();
     let problem = Problem::new(at, format!("`{}` isn't a word of {inside}", shown.escape_debug()));
-    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(name, &shown), *name)).min();
-    match nearest {
-        Some((distance, name)) if distance <= 1 + name.len() / 3 => problem.help(format!("did you mean `{name}`?")),
-        Some(_) => problem.help(format!("known here: {}", quoted(known))),
-        None => problem,
+    match nearest(&shown, known.iter().copied()) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if known.is_empty() => problem,
+        None => problem.help(format!("known here: {}", quoted(known))),
     }
 }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::experiment::Written;
 
+/// Characters of a name that are looked at.
+const LONGEST_NAME: usize = 60;
+
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);
 
 /// The JSON Schema (draft 2020-12) of an experiment file, for editors and other programs.
@@ -154,6 +157,13 @@ impl Place {
 /// Names as a message lists them.
 pub(crate) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The name that a person who wrote `word` most likely meant, if any is near.
+pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let shown: String = word.chars().take(LONGEST_NAME).collect();
+    let nearest = names.into_iter().map(|name| (strsim::damerau_levenshtein(name, &shown), name)).min();
+    nearest.filter(|(distance, name)| *distance <= 1 + name.len() / 3).map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -22,6 +22,18 @@ pub const DEEPEST: usize = 32;
 /// Problems after which reading stops.
 pub const MOST_PROBLEMS: usize = 50;
 
+/// What a file is, for messages about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// With its article: `an experiment`.
+    pub noun: &'static str,
+    /// How a file of this kind comes to be, told of an empty one.
+    pub begin: &'static str,
+}
+
+/// A file that declares an experiment.
+pub const EXPERIMENT: Kind = Kind { noun: "an experiment", begin: "`reprise new` writes an experiment to start from" };
+
 /// Decodes the bytes of a file.
 ///
 /// # Errors
@@ -41,7 +53,7 @@ pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
 }
 
 fn too_large(bytes: usize) -> String {
-    format!("the file has {bytes} bytes; an experiment has at most {MOST_BYTES}")
+    format!("the file has {bytes} bytes; at most {MOST_BYTES} are read")
 }
 
 fn too_deep(at: Location) -> Problem {
@@ -52,7 +64,7 @@ fn too_deep(at: Location) -> Problem {
 ///
 /// # Errors
 /// Every problem up to the first that leaves the rest unreadable, at most [`MOST_PROBLEMS`].
-pub fn parse(file: &Arc<File>) -> Result<Node, Vec<Problem>> {
+pub fn parse(file: &Arc<File>, kind: Kind) -> Result<Node, Vec<Problem>> {
     let start = Location { file: file.clone(), offset: 0, length: 0 };
     if file.text.len() > MOST_BYTES {
         return Err(vec![Problem::new(start, too_large(file.text.len()))]);
@@ -61,6 +73,7 @@ pub fn parse(file: &Arc<File>) -> Result<Node, Vec<Problem>> {
         parser: Parser::new_from_str(&file.text),
         bytes: (!file.text.is_ascii()).then(|| file.text.char_indices().map(|(byte, _)| byte).collect()),
         file,
+        kind,
         nodes: 0,
         problems: Vec::new(),
     };
@@ -69,13 +82,11 @@ pub fn parse(file: &Arc<File>) -> Result<Node, Vec<Problem>> {
         Ok(Some(root)) if reader.problems.is_empty() => match root.content {
             Content::Map(_) => Ok(root),
             _ => Err(vec![
-                Problem::new(root.at.clone(), format!("an experiment is a map of words, found {}", root.describe()))
+                Problem::new(root.at.clone(), format!("{} is a map of words, found {}", kind.noun, root.describe()))
                     .help("start with `version: 1`"),
             ]),
         },
-        Ok(None) if reader.problems.is_empty() => {
-            Err(vec![Problem::new(start, "the file is empty").help("`reprise new` writes an experiment to start from")])
-        }
+        Ok(None) if reader.problems.is_empty() => Err(vec![Problem::new(start, "the file is empty").help(kind.begin)]),
         Ok(_) => Err(reader.problems),
         Err(Stop) => Err(reader.problems),
     }
@@ -89,6 +100,7 @@ struct Reader<'a> {
     /// The byte of every character, unless all are ASCII.
     bytes: Option<Vec<usize>>,
     file: &'a Arc<File>,
+    kind: Kind,
     nodes: usize,
     problems: Vec<Problem>,
 }
@@ -103,7 +115,7 @@ impl<'a> Reader<'a> {
                     let at = self.location(span);
                     return self.stop(
                         Problem::new(at, "a second document starts here")
-                            .help("one file is one experiment: remove the `---`"),
+                            .help(format!("one file is {}: remove the `---`", self.kind.noun)),
                     );
                 }
                 Event::StreamEnd => return Ok(root),
@@ -264,7 +276,7 @@ impl<'a> Reader<'a> {
         if is_null(text) {
             self.note(
                 Problem::new(at.clone(), "a value is missing here")
-                    .help("write a value; there is no null in an experiment"),
+                    .help(format!("write a value; there is no null in {}", self.kind.noun)),
             )?;
         }
         match resolve(text) {

@@ -1,9 +1,11 @@
 //! What verbs that take an experiment do first: read it, find its corpus, plan it.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use reprise_spec::experiment::{Experiment, Variant};
+use reprise_spec::problem::SpecErrors;
 use reprise_spec::read::{LoadError, Resolved};
 use reprise_spec::source;
 
@@ -12,7 +14,7 @@ use crate::bundle::experiment;
 use crate::data::hashing::{self, Hasher, Hashing};
 use crate::data::{CorpusFiles, Roots};
 use crate::exit::Failure;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Contents, Plan};
 use crate::project::Project;
 use crate::store::Store;
 
@@ -33,7 +35,16 @@ pub fn read(path: &Path) -> Result<Resolved, Failure> {
         })?;
         String::from_utf8(bytes).map_err(|_| LoadError::NotText)
     };
-    Ok(reprise_spec::read::experiment(&name, &text, &mut load)?)
+    let resolved = reprise_spec::read::experiment(&name, &text, &mut load)?;
+    let problems = resolved.unknown_stages(&stages);
+    if problems.is_empty() { Ok(resolved) } else { Err(SpecErrors { file: name, problems }.into()) }
+}
+
+/// The names of the stages that a run of this variant has.
+fn stages(variant: &Variant) -> BTreeSet<String> {
+    // A variant that has no plan is refused when it is planned.
+    let plan = Plan::of(&variant.setting, 0, &Contents::default()).unwrap_or_default();
+    plan.nodes.into_iter().map(|node| node.name).collect()
 }
 
 /// The texts that an experiment was read from, each under a comment with its name.

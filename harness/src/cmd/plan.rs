@@ -76,6 +76,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         print::json(&json!({
             "experiment": experiment.name,
             "spec": whole.spec_hash().to_string(),
+            "claims": whole.claims,
             "variants": variants,
             "stages": nodes,
             "to-execute": executed,
@@ -83,7 +84,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }));
         return Ok(Exit::Fine);
     }
-    print::line(format!("{}  spec:{}", experiment.name, whole.spec_hash().short()));
+    print::line(format!("{}  spec:{}{}", experiment.name, whole.spec_hash().short(), print::claims(&whole)));
     print::line(format!("\n{}", strategies::shown(&experiment)));
     print::line(format!("\n{}", stages::shown(&experiment, &plan, &outlooks)));
     let runs = experiment.variants.len() * experiment.seeds.len();

@@ -5,6 +5,7 @@
 use std::io::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use reprise_spec::experiment::Experiment;
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -52,6 +53,15 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String
         }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// How many claims an experiment makes, to stand behind its identity; nothing where it makes none.
+pub fn claims(experiment: &Experiment) -> String {
+    match experiment.claims.len() {
+        0 => String::new(),
+        1 => ", 1 claim".into(),
+        count => format!(", {count} claims"),
+    }
 }
 
 /// Seconds as people say them: `0.4 s`, `3 min 20 s`, `1 h 05 min`.

@@ -26,14 +26,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         match &read {
             Ok(resolved) => {
                 let hash = resolved.experiment.spec_hash();
-                entries.push(json!({ "file": file, "valid": true, "spec": hash.to_string(), "problems": [] }));
+                let claims = print::claims(&resolved.experiment);
+                entries.push(json!({ "file": file, "valid": true, "spec": hash.to_string(), "claims": resolved.experiment.claims.len(), "problems": [] }));
                 if !args.json {
-                    print::line(format!("{}: valid, spec:{}", file.display(), hash.short()));
+                    print::line(format!("{}: valid, spec:{}{claims}", file.display(), hash.short()));
                 }
             }
             Err(failure) => {
                 exit = Exit::User;
-                entries.push(json!({ "file": file, "valid": false, "spec": null, "problems": failure.problems() }));
+                entries.push(json!({ "file": file, "valid": false, "spec": null, "claims": null, "problems": failure.problems() }));
                 if !args.json {
                     print::failure(failure);
                 }

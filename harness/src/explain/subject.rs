@@ -160,7 +160,9 @@ fn flat(mut meaning: Canon) -> Canon {
 fn alone(flat: &Canon) -> Option<Canon> {
     let mut setting = flat.clone();
     let Canon::Map(fields) = &mut setting else { return None };
-    fields.remove("seeds");
+    for of_the_whole in ["seeds", "claims"] {
+        fields.remove(of_the_whole);
+    }
     (!fields.contains_key("variants")).then(|| without_name(setting))
 }
 

@@ -10,8 +10,8 @@ use super::{RunRecord, Store, StoreError, files};
 /// The name of a recipe in the folder of a run.
 pub const FILE: &str = "recipe.json";
 
-/// History of the format: 1, the first; 2, an experiment has variants.
-pub const FORMAT: u64 = 2;
+/// History of the format: 1, the first; 2, an experiment has variants; 3, and claims.
+pub const FORMAT: u64 = 3;
 
 /// What a run was asked for. Its places say where things were on the machine that made the run; they are no part of an identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -55,6 +55,32 @@ impl Analysis {
         }
     }
 
+    /// The names of the curves that it gives: with the size of the codebook, or the principal components, where there are any.
+    pub fn curves(self, layers: &Layers) -> Vec<String> {
+        let sized = |names: &[&str], sizes: &[Clusters], ending: &str| -> Vec<String> {
+            let named = |name: &&str| sizes.iter().map(|size| format!("{name}-{}{ending}", size.get())).collect();
+            names.iter().flat_map::<Vec<String>, _>(named).collect()
+        };
+        let both = |sizes: &[Clusters]| [sized(&[self.word()], sizes, ""), sized(&[self.word()], sizes, "-corrected")];
+        match self {
+            Self::CcaWord | Self::CcaPhone | Self::CcaMel | Self::CcaIntra => {
+                let components = layers.components.map(|components| components.get());
+                let layer = components.map_or(String::new(), |count| format!("-pca{count}"));
+                let target = components.filter(|_| self == Self::CcaIntra);
+                let target = target.map_or(String::new(), |count| format!("-target-pca{count}"));
+                vec![format!("{}{layer}{target}", self.word())]
+            }
+            Self::MiWord => both(&layers.clusters.words).concat(),
+            Self::MiPhone => both(&layers.clusters.phones).concat(),
+            Self::Pnmi => {
+                let sizes = &layers.clusters.frames;
+                [both(sizes).concat(), sized(&["phone-purity", "cluster-purity"], sizes, "")].concat()
+            }
+            Self::Attention => ["attention-distance", "attention-diagonality"].map(String::from).into(),
+            Self::Abx | Self::EffectiveRank | Self::Cka => vec![self.word().into()],
+        }
+    }
+
     /// Whether it needs to know where words are.
     pub fn reads_words(self) -> bool {
         matches!(self, Self::CcaWord | Self::MiWord)

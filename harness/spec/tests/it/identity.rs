@@ -160,7 +160,8 @@ fn yaml(experiment: &Written, by: usize) -> String {
 /// Reads without the rules about several values, which random experiments break.
 fn read_back(text: &str) -> Written {
     let file = reprise_spec::problem::File { name: "a.yaml".into(), text: text.into() };
-    let node = reprise_spec::source::parse(&file.into()).unwrap_or_else(|problems| panic!("{}\n{problems:?}", text));
+    let node = reprise_spec::source::parse(&file.into(), reprise_spec::source::EXPERIMENT)
+        .unwrap_or_else(|problems| panic!("{}\n{problems:?}", text));
     serde_yaml::with::singleton_map_recursive::deserialize(node.value()).unwrap()
 }
 
@@ -188,4 +189,46 @@ fn decoding_that_is_written_as_it_is_anyway_is_no_meaning() {
     assert_eq!(with(words), with(&format!("{words}, weights: {{ word: -1, silence: 0 }}")));
     assert_ne!(with(words), with(&format!("{words}, weights: {{ word: 1 }}")));
     assert_eq!(with("search: greedy"), hashes(&read(TEXT)));
+}
+
+#[test]
+fn claims_are_the_experiments_and_not_the_variants() {
+    let claiming = |claims: &str| hashes(&read(&format!("{TEXT}\nclaims: {{ {claims} }}\n")));
+    let meant = hashes(&read(TEXT));
+    let claimed = claiming("reads: { holds: 'wer(test) < 0.3 and cer(test) < 0.1' }");
+    assert_ne!(claimed.0, meant.0);
+    assert_eq!(claimed.1, meant.1, "what is trained stays what it was");
+    assert_eq!(claiming(""), meant);
+    let spelt = [
+        "reads: { holds: '((cer( test )))<1e-1 and 0.30>wer(test)', says: It reads. }",
+        "reads: { source: { paper: A, statement: B, confidence: primary }, holds: \"0.3 > wer('test') and cer(test) < 0.1\" }",
+    ];
+    for claims in spelt {
+        assert_eq!(claiming(claims), claimed, "{claims}");
+    }
+    let others = [
+        "reads: { holds: 'wer(test) < 0.31 and cer(test) < 0.1' }",
+        "reads: { holds: 'wer(test) < 0.3' }",
+        "reads: { holds: '0.3 < wer(test) and cer(test) < 0.1' }",
+        "it-reads: { holds: 'wer(test) < 0.3 and cer(test) < 0.1' }",
+    ];
+    for claims in others {
+        assert_ne!(claiming(claims).0, claimed.0, "{claims}");
+    }
+}
+
+#[test]
+fn claims_mean_variants_whatever_they_are_called_and_differ_by_field() {
+    let text = include_str!("../../../../tests/fixtures/specs/valid/claims.yaml");
+    let meant = read(text);
+    let renamed = text.replace("cluster:\n", "height:\n").replace("cluster height", "height height");
+    assert_eq!(read(&renamed).spec_hash(), meant.spec_hash());
+    // The baseline is a height of 6 too.
+    let aliased = text.replace("pnmi(1) of baseline", "pnmi(1) of \"cluster height 6\"");
+    assert_eq!(read(&aliased).spec_hash(), meant.spec_hash());
+    let other = read(&text.replace("+ 0.005)", "+ 0.01)"));
+    let found: Vec<String> = differences(&meant.meaning(), &other.meaning()).into_iter().map(|d| d.path).collect();
+    assert_eq!(found, ["claims.half-the-steps[0].below[0].quantity.what.reach.level.plus[1].number"]);
+    let again: Experiment = serde_json::from_value(serde_json::to_value(&meant).unwrap()).unwrap();
+    assert_eq!((again.spec_hash(), &again), (meant.spec_hash(), &meant));
 }

@@ -4,7 +4,8 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use reprise_spec::identity::sha256;
+
+use crate::identity::sha256;
 
 /// A stream of draws for one purpose.
 #[derive(Clone, Debug)]
@@ -18,14 +19,15 @@ impl Draws {
     }
 
     /// A whole number below `bound`, each equally likely (Lemire's method); 0 for a bound of 0.
+    #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
             return 0;
         }
-        let threshold = bound.wrapping_neg() % bound;
         loop {
             let wide = u128::from(self.0.next_u64()) * u128::from(bound);
-            if wide as u64 >= threshold {
+            // The threshold is below the bound, so that its division is seldom needed.
+            if wide as u64 >= bound || wide as u64 >= bound.wrapping_neg() % bound {
                 return (wide >> 64) as u64;
             }
         }
