@@ -7,9 +7,10 @@ use reprise_spec::read::LoadError;
 
 use super::{About, BundleError, STORE, text};
 use crate::golden::Files;
+use crate::report::checks::Checks;
 use crate::report::render::{self, RenderError, Templates};
 use crate::report::subject::Subject;
-use crate::report::{Checks, Report, curves, write};
+use crate::report::{Report, curves, write};
 use crate::store::Store;
 
 /// The files of `report/` by name, of the bundle that lies in a folder.
