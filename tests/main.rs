@@ -7,6 +7,7 @@ mod place;
 mod planted;
 mod planted_study;
 
+mod bundles;
 mod claims;
 mod decoding;
 mod diff;

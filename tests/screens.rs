@@ -8,7 +8,7 @@ fn help_texts() {
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
         "validate", "schema", "plan", "explain", "run", "resume", "rerun", "diff", "list", "show", "report", "check", "golden",
-        "claim", "extract", "units", "lm", "data", "import", "export", "doctor",
+        "claim", "publish", "verify", "replay", "extract", "units", "lm", "data", "import", "export", "doctor",
     ];
     let forms = [
         "golden propose",

@@ -25,7 +25,9 @@ pub mod on_audio;
 pub mod plan;
 pub mod print;
 pub mod progress;
+pub mod publish;
 pub mod recorded;
+pub mod replay;
 pub mod report;
 pub mod rerun;
 pub mod resume;
@@ -34,6 +36,7 @@ pub mod schema;
 pub mod show;
 pub mod units;
 pub mod validate;
+pub mod verify;
 
 /// Run speech pretraining experiments so that somebody else can run them again
 ///
@@ -96,6 +99,9 @@ pub enum Verb {
     Check(check::Args),
     Golden(golden::Args),
     Claim(claim::Args),
+    Publish(publish::Args),
+    Verify(verify::Args),
+    Replay(replay::Args),
     Extract(extract::Args),
     Units(units::Args),
     Lm(lm::Args),
@@ -123,6 +129,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Check(args) => check::run(args, &places),
         Verb::Golden(args) => golden::run(args, &places),
         Verb::Claim(args) => claim::run(args, &places),
+        Verb::Publish(args) => publish::run(args, &places),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Replay(args) => replay::run(args, &places),
         Verb::Import(args) => import::run(args),
         Verb::Export(args) => export::run(args, &places),
         Verb::Extract(args) => extract::run(args, &places),

@@ -6,6 +6,7 @@ use reprise_spec::problem::SpecErrors;
 use serde_json::json;
 
 use crate::audio::AudioListError;
+use crate::bundle::BundleError;
 use crate::data::DataError;
 use crate::execute::ExecuteError;
 use crate::explain::ExplainError;
@@ -101,6 +102,13 @@ impl From<GoldenError> for Failure {
             GoldenError::Invalid(errors) => errors.into(),
             error => Self { exit: Exit::User, report: error.into() },
         }
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let exit = if error.is_no() { Exit::No } else { Exit::User };
+        Self { exit, report: error.into() }
     }
 }
 

@@ -22,6 +22,7 @@
 //! folder with a manifest is whole, and one without is not an output.
 
 pub mod audio;
+pub mod bundle;
 pub mod claims;
 pub mod cmd;
 pub mod cohort;

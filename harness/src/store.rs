@@ -27,11 +27,13 @@ use crate::project::Project;
 
 mod area;
 pub mod files;
+pub mod left_out;
 pub mod manifest;
 pub mod recipe;
 pub mod run;
 
 pub use area::Area;
+pub use left_out::LeftOut;
 pub use manifest::{Continued, Manifest, ManifestFile, ManifestInput};
 pub use recipe::Recipe;
 pub use run::{Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status};
@@ -72,13 +74,25 @@ impl StoredOutput {
         FileList::parse(&fs::read_to_string(self.path.join(FILES)).ok()?).ok()
     }
 
-    /// Whether every file of the manifest is there with its size.
+    /// Whether every file of the manifest is there with its size, so that a stage can read the output.
     pub fn is_whole(&self) -> bool {
-        let fits = |file: &ManifestFile| {
-            fs::symlink_metadata(self.out().join(&file.name))
+        self.missing().next().is_none()
+    }
+
+    /// Whether the output can be shown and compared: what isn't there was left out of a published copy on purpose. Such an output is never
+    /// reused by a run.
+    pub fn is_readable(&self) -> bool {
+        self.is_whole()
+            || LeftOut::read(&self.path)
+                .is_ok_and(|listed| listed.is_some_and(|listed| self.missing().all(|file| listed.files.contains(file))))
+    }
+
+    /// The files of the manifest that aren't there with their size.
+    fn missing(&self) -> impl Iterator<Item = &ManifestFile> {
+        self.manifest.files.iter().filter(|file| {
+            !fs::symlink_metadata(self.out().join(&file.name))
                 .is_ok_and(|meta| meta.is_file() && meta.len() == file.size)
-        };
-        self.manifest.files.iter().all(fits)
+        })
     }
 }
 
@@ -195,7 +209,7 @@ impl Store {
         keys
     }
 
-    /// The whole outputs under a key, oldest first. Folders that can't be read are left out.
+    /// The outputs under a key that can be read, oldest first. Damaged folders are left out.
     pub fn outputs(&self, key: &StageKey) -> Vec<StoredOutput> {
         let folder = self.stage_folder(key);
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -205,13 +219,13 @@ impl Store {
                 let manifest = Manifest::read(&entry.path().join(manifest::FILE)).ok()?;
                 (manifest.key == *key).then_some(StoredOutput { path: entry.path(), manifest })
             })
-            .filter(StoredOutput::is_whole)
+            .filter(StoredOutput::is_readable)
             .collect();
         outputs.sort_by(|a, b| (a.manifest.finished, &a.path).cmp(&(b.manifest.finished, &b.path)));
         outputs
     }
 
-    /// The whole outputs whose digest, or whose stage's key, starts with these hex digits, sorted by digest.
+    /// The outputs that can be read and whose digest, or whose stage's key, starts with these hex digits, sorted by digest.
     pub fn outputs_named(&self, digits: &str) -> Vec<StoredOutput> {
         let keys = fs::read_dir(self.root.join("stages")).into_iter().flatten().flatten();
         let keys = keys.filter_map(|entry| entry.file_name().to_str()?.parse::<StageKey>().ok());
@@ -223,7 +237,7 @@ impl Store {
         outputs
     }
 
-    /// One output under a key, if it is whole.
+    /// One output under a key, if it can be read.
     pub fn output(&self, key: &StageKey, digest: &OutputDigest) -> Option<StoredOutput> {
         self.outputs(key).into_iter().find(|output| output.manifest.digest == *digest)
     }
@@ -235,7 +249,7 @@ impl Store {
         inputs: &[ManifestInput],
         prefix: Option<Continued>,
     ) -> Option<StoredOutput> {
-        self.outputs(key).into_iter().find(|output| output.manifest.serves(inputs, prefix))
+        self.outputs(key).into_iter().find(|output| output.manifest.serves(inputs, prefix) && output.is_whole())
     }
 
     /// All runs, newest first, damaged ones included. A store that doesn't exist has none.

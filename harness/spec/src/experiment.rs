@@ -264,6 +264,13 @@ impl VariantHash {
     }
 }
 
+impl SpecHash {
+    /// The hash of the canonical bytes of an [`Experiment::meaning`].
+    pub fn of(canonical: &[u8]) -> Self {
+        Self(sha256(&[b"reprise experiment 1", canonical]))
+    }
+}
+
 impl Experiment {
     /// The tree that [`Experiment::spec_hash`] is taken of: the meanings of the variants with the name of their corpus, whatever the variants
     /// are called and in whichever order they stand, the seeds, sorted, and where there are any the claims.
@@ -313,7 +320,7 @@ impl Experiment {
 
     /// The identity of the whole experiment.
     pub fn spec_hash(&self) -> SpecHash {
-        SpecHash(sha256(&[b"reprise experiment 1", &self.meaning().to_bytes()]))
+        SpecHash::of(&self.meaning().to_bytes())
     }
 
     /// The corpus of all variants: its lists are all that any variant names.

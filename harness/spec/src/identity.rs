@@ -72,6 +72,8 @@ digest!(/// What a stage did produce: tensors and table rows, whatever container
     OutputDigest, "output:");
 digest!(/// The files that a split of a corpus consists of: relative path, size and SHA-256 of each.
     ContentDigest, "content:");
+digest!(/// A published bundle: SHA-256 over the bytes of its list of checksums.
+    BundleId, "bundle:");
 
 /// SHA-256 over parts, each preceded by its length as a little-endian `u64`, so that neighbours cannot collide.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {

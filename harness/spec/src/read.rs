@@ -202,7 +202,7 @@ impl Files<'_> {
 }
 
 /// The path that `relative` means in the file `path`.
-fn beside(path: &str, relative: &str) -> String {
+pub fn beside(path: &str, relative: &str) -> String {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     match (folder, path.starts_with('/')) {
         ("", true) => normal(&format!("/{relative}")),

@@ -376,15 +376,20 @@ impl Stage {
     ///
     /// `seed` is `None` for stages that draw nothing ([`Stage::draws`]).
     pub fn key(&self, inputs: &[(Role, StageKey)], seed: Option<u64>) -> StageKey {
-        let mut inputs = inputs.to_vec();
-        inputs.sort();
-        let seed = seed.map_or(Vec::new(), |seed| seed.to_le_bytes().to_vec());
-        let mut parts: Vec<Vec<u8>> = vec![b"reprise stage 1".to_vec(), self.kind().into(), self.canonical(), seed];
-        for (role, key) in &inputs {
-            parts.push(canon::bytes(role));
-            parts.push(key.0.to_vec());
-        }
-        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        StageKey(sha256(&parts))
+        key_of(self.kind(), &self.canonical(), inputs, seed)
     }
+}
+
+/// [`Stage::key`] of settings that are known by their canonical bytes alone, whichever program wrote them.
+pub fn key_of(kind: &str, canonical: &[u8], inputs: &[(Role, StageKey)], seed: Option<u64>) -> StageKey {
+    let mut inputs = inputs.to_vec();
+    inputs.sort();
+    let seed = seed.map_or(Vec::new(), |seed| seed.to_le_bytes().to_vec());
+    let mut parts: Vec<Vec<u8>> = vec![b"reprise stage 1".to_vec(), kind.into(), canonical.into(), seed];
+    for (role, key) in &inputs {
+        parts.push(canon::bytes(role));
+        parts.push(key.0.to_vec());
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    StageKey(sha256(&parts))
 }

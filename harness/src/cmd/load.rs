@@ -10,6 +10,7 @@ use reprise_spec::read::{LoadError, Resolved};
 use reprise_spec::source;
 
 use super::Places;
+use crate::bundle::experiment;
 use crate::data::hashing::{self, Hasher, Hashing};
 use crate::data::{CorpusFiles, Roots};
 use crate::exit::Failure;
@@ -48,12 +49,7 @@ fn stages(variant: &Variant) -> BTreeSet<String> {
 
 /// The texts that an experiment was read from, each under a comment with its name.
 pub fn texts(resolved: &Resolved) -> String {
-    resolved
-        .sources
-        .iter()
-        .map(|file| format!("# ── {}\n{}\n", file.name, file.text.trim_end()))
-        .collect::<Vec<_>>()
-        .join("\n")
+    experiment::joined(resolved.sources.iter().map(|file| (file.name.as_str(), file.text.as_str())))
 }
 
 /// The store that `places` and the current folder name.
@@ -68,7 +64,8 @@ pub fn roots(places: &Places, experiment: Option<&Path>) -> Result<Roots, Failur
     Ok(Roots::new(&places.data, std::env::var_os("REPRISE_DATA").as_deref(), project.as_ref()))
 }
 
-fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
+/// The project of the current folder, else that of an experiment.
+pub fn project(experiment: Option<&Path>) -> Result<Option<Project>, Failure> {
     Ok(Project::find(&here()?, experiment)?)
 }
 

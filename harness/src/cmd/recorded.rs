@@ -3,8 +3,8 @@
 use reprise_spec::experiment::{Experiment, Variant};
 
 use super::{Places, load, progress};
-use crate::data::CorpusFiles;
 use crate::data::hashing;
+use crate::data::{CorpusFiles, Roots};
 use crate::execute::{self, Identity, Job, Machine};
 use crate::exit::Failure;
 use crate::plan::{Need, Node, Plan, RunOf};
@@ -34,6 +34,19 @@ impl Recorded {
         let mut roots = load::roots(places, Some(&recipe.file))?;
         let before = recipe.corpus.as_deref().and_then(|corpus| corpus.parent());
         roots.0.splice(places.data.len()..places.data.len(), before.map(Into::into));
+        let text = store.experiment_text(id)?;
+        Self::planned(record, recipe, text, &roots, &mut |_| Ok(()))
+    }
+
+    /// The run with this recipe, on the corpus that one of the roots has, when `fits` has nothing against its files.
+    pub fn planned(
+        record: RunRecord,
+        recipe: Recipe,
+        text: String,
+        roots: &Roots,
+        fits: &mut dyn FnMut(&CorpusFiles) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let id = &record.id;
         let mut bar = progress::hashing();
         let variant = recipe.experiment.variants.iter().find(|variant| variant.setting.hash() == record.variant);
         let variant = variant.cloned().ok_or_else(|| {
@@ -43,11 +56,11 @@ impl Recorded {
             )
         })?;
         let experiment = Experiment { variants: vec![variant.clone()], ..recipe.experiment.clone() };
-        let files = load::survey_in(&experiment, &recipe.file, &roots, false, &mut |state| bar.show(state))?;
+        let files = load::survey_in(&experiment, &recipe.file, roots, false, &mut |state| bar.show(state))?;
         files.complete()?;
+        fits(&files)?;
         let plan = Plan::of(&variant.setting, record.seed, &files.contents())?;
         unchanged(&record, &plan)?;
-        let text = store.experiment_text(id)?;
         Ok(Self { record, recipe, variant, text, files, plan })
     }
 

@@ -115,7 +115,7 @@ fn originals(record: RunRecord, siblings: &[RunRecord], seeds: Option<u32>) -> R
 }
 
 /// In what a run and its rerun differ; `None` where every output is equal and so is what they were made with.
-fn details(comparison: &Comparison) -> Option<String> {
+pub(super) fn details(comparison: &Comparison) -> Option<String> {
     let mut parts =
         vec![format!("seed {}: run {}, again as {}", comparison.seed, comparison.original, comparison.again)];
     if !comparison.environment.is_empty() {
@@ -164,7 +164,7 @@ fn parting(parting: &Parting) -> String {
     format!("step {step}, {metric}: {} and {}", value(*original), value(*again))
 }
 
-fn scores_table(verdict: &Verdict) -> String {
+pub(super) fn scores_table(verdict: &Verdict) -> String {
     let number = |value: f64| format!("{value:.6}");
     let row = |score: &Judged| {
         vec![

@@ -61,7 +61,7 @@ impl Area {
     ) -> Result<(), StoreError> {
         files::write_json(&self.verdict(), verdict)?;
         for (key, digest) in equal {
-            if original.output(key, digest).is_some()
+            if original.output(key, digest).is_some_and(|output| output.is_whole())
                 && let Some(output) = self.store.output(key, digest)
             {
                 let out = output.out();

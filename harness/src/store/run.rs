@@ -21,13 +21,13 @@ use crate::provenance::Provenance;
 pub const FILE: &str = "run.json";
 
 /// The texts of the experiment, in the folder of a run.
-const TEXT: &str = "experiment.yaml";
+pub const TEXT: &str = "experiment.yaml";
 
 /// The canonical bytes of the experiment, in the folder of a run.
-const CANONICAL: &str = "spec.canon";
+pub const CANONICAL: &str = "spec.canon";
 
 /// The uncommitted changes of the repository that holds the experiment, in the folder of a run.
-const CHANGES: &str = "changes.patch";
+pub const CHANGES: &str = "changes.patch";
 
 /// History of the format: 1, the first.
 pub const FORMAT: u64 = 1;
