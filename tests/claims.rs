@@ -10,13 +10,13 @@ fn claiming(claims: &str) -> String {
 #[test]
 fn claims_without_runs_are_undecided_and_that_is_no_pass() {
     let place = Place::empty();
-    let quickstart = checkout().join("experiments/quickstart/baseline.yaml");
-    let said = place.reprise(&["claim", quickstart.to_str().unwrap()]);
+    let study = checkout().join("experiments/study/quickstart.yaml");
+    let said = place.reprise(&["claim", study.to_str().unwrap()]);
     assert_eq!(said.code, Some(1), "{said:#?}");
     insta::assert_snapshot!(said.out);
-    let said = place.reprise(&["claim", quickstart.to_str().unwrap(), "--json"]);
+    let said = place.reprise(&["claim", study.to_str().unwrap(), "--json"]);
     let decided: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
-    assert_eq!((said.code, &decided["undecided"], &decided["supported"]), (Some(1), &2.into(), &0.into()));
+    assert_eq!((said.code, &decided["undecided"], &decided["supported"]), (Some(1), &3.into(), &0.into()));
     assert_eq!(decided["claims"][0]["verdict"], "undecided");
 }
 

@@ -105,7 +105,7 @@ fn noisy(text: &str, noise: u64) -> String {
         let space = ["  ", "\n", "\t ", " "][(noise >> (2 * index)) as usize % 4];
         spelt = spelt.replace(&format!(" {sign} "), &format!("{space}{sign}{space}"));
     }
-    if noise % 3 == 0 { spelt.replace("pnmi(1)", "((pnmi( 1 )))") } else { spelt }
+    if noise.is_multiple_of(3) { spelt.replace("pnmi(1)", "((pnmi( 1 )))") } else { spelt }
 }
 
 fn term() -> impl Strategy<Value = String> {
