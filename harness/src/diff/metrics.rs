@@ -51,9 +51,9 @@ pub struct MetricPair {
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     Beyond,
+    Undecided,
     OnlyA,
     OnlyB,
-    Undecided,
     Within,
     /// The two differ, and nothing is told by that.
     Untold,

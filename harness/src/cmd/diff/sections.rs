@@ -178,7 +178,8 @@ fn because(why: &Why) -> String {
 
 fn metrics(metrics: &[MetricPair], several: bool, most: usize) -> Vec<Block> {
     let mut shown: Vec<&MetricPair> = metrics.iter().filter(|pair| pair.standing != Standing::Same).collect();
-    shown.sort_by_key(|pair| pair.standing);
+    // What is furthest from its tolerance first.
+    shown.sort_by(|a, b| (a.standing.cmp(&b.standing)).then(distance(b).total_cmp(&distance(a))));
     let row = |pair: &&MetricPair| {
         let [a, b] = match pair.values.both() {
             Some(values) => two(values).into_array(),
@@ -206,6 +207,12 @@ fn metrics(metrics: &[MetricPair], several: bool, most: usize) -> Vec<Block> {
         blocks.push(Block::Text(format!("equal to the bit: {}", counted(equal, "number"))));
     }
     blocks
+}
+
+/// The difference in tolerances; 0 where there is none to compare.
+fn distance(pair: &MetricPair) -> f64 {
+    let distance = pair.difference.zip(pair.tolerance).map(|(Number(less), Number(tolerance))| less.abs() / tolerance);
+    distance.filter(|distance| !distance.is_nan()).unwrap_or_default()
 }
 
 fn standing(pair: &MetricPair) -> String {
@@ -316,6 +323,9 @@ fn hypotheses(decoded: &[Decoded], several: bool, most: usize) -> Vec<Block> {
                 split.stage,
                 counted(a, "utterance")
             )));
+        }
+        if several {
+            continue;
         }
         let words = |utterance: &Utterance| {
             let Utterance { id, reference, errors, words } = utterance;
