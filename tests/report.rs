@@ -286,7 +286,12 @@ fn a_hundred_runs_of_twenty_curves_make_a_page_of_less_than_three_megabytes() {
         (1..=10).map(|steps| format!("      s{steps}: {{ finetuning: {{ steps: {} }} }}\n", 1000 + steps)).collect();
     let text = format!(
         "{}matrix:\n  axes:\n    steps:\n{}seeds: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n",
-        SMALL.split("matrix:").next().unwrap().replace("steps: 20 }", "steps: 2000 }"),
+        SMALL
+            .split("matrix:")
+            .next()
+            .unwrap()
+            .replace("steps: 20 }", "steps: 2000 }")
+            .replace("every: 20", "every: 4000"),
         steps.concat()
     );
     let place = planted(&Planting { curves: 9, ..Planting::default() }, &text);

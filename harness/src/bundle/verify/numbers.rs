@@ -108,7 +108,7 @@ fn found(output: &StoredOutput, read: &Read<'_>) -> Result<Found, String> {
         Stage::Probe(ProbeStage::UnitQuality(_)) => unit_quality(output),
         Stage::Probe(ProbeStage::Layers(_)) => layers(output),
         Stage::LanguageModel(_) => language_model(output),
-        Stage::Checkpoint(_) | Stage::Lexicon(_) => Ok(Found::default()),
+        Stage::Checkpoint(_) | Stage::Lexicon(_) | Stage::WordVectors(_) | Stage::WordPairs(_) => Ok(Found::default()),
     }
 }
 
