@@ -62,8 +62,11 @@ fn rows() -> Vec<Recognised> {
     vec![row("u1", "HELLO", "CD"), row("u2", "HALLO WORLD", "SC")]
 }
 
+/// Bytes by name.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 /// Files and scores of a stage.
-fn made(stage: &Stage) -> (Vec<(&'static str, Vec<u8>)>, Vec<(&'static str, f64)>) {
+fn made(stage: &Stage) -> (Files, Vec<(&'static str, f64)>) {
     let text = |text: &str| text.as_bytes().to_vec();
     let lengths = "id\tframes\nu1\t3\nu2\t4\n";
     match stage {
