@@ -139,7 +139,7 @@ mod tests {
             b"\n",
             b"",
             b"c 1 2\n",
-            &long,
+            &long[..],
         ]
         .iter()
         .map(|text| read(text, &["a", "b"]).unwrap_err())
