@@ -9,7 +9,7 @@ use reprise_spec::recognition::{Edits, Recognised};
 use super::figure::lines::{self, Unit};
 use super::parts::{Cell, Dot, Figure, Folded, Line, Part, Section, Source, Style, Table, Utterance, Word};
 use super::shown::{between, counted, duration, hours, percent, points, probability, slug};
-use super::subject::{Decoded, Group, Kind, Run, Subject, compares};
+use super::subject::{Decoded, Group, Kind, Rated, Run, Subject, compares};
 use crate::results::{Judgement, find};
 use crate::significance::MatchedPairs;
 use crate::statistics::difference::MeanDifference;
@@ -98,10 +98,17 @@ fn rates(subject: &Subject<'_>, splits: &[String]) -> Table {
     Table::new("recognition", caption, &columns, rows)
 }
 
-type Found = (u64, (f64, Option<(f64, f64)>, Source));
+/// A rate of the run of a seed.
+type Found = (u64, Rated);
+
+/// The name of an axis, what it is of, and where a point lies on it.
+type Across = (&'static str, &'static str, fn(&AtPoint<'_>) -> f64);
+
+/// Rates by point and what became of the top layers.
+type OfTops = BTreeMap<(Option<Point>, Top), Vec<(f64, Source)>>;
 
 /// A number of each run that has it, by seed.
-fn of_runs(group: &Group, number: impl Fn(&Run) -> Option<(f64, Option<(f64, f64)>, Source)>) -> Vec<Found> {
+fn of_runs(group: &Group, number: impl Fn(&Run) -> Option<Rated>) -> Vec<Found> {
     group.runs.iter().filter_map(|run| Some((run.record.seed, number(run)?))).collect()
 }
 
@@ -308,7 +315,7 @@ fn by_point(subject: &Subject<'_>, split: &str) -> Vec<Figure> {
     if groups.iter().all(|(_, _, points)| points.len() < 2) {
         return Vec::new();
     }
-    let axes: [(&str, &str, fn(&AtPoint<'_>) -> f64); 3] = [
+    let axes: [Across; 3] = [
         ("steps", "steps of pretraining, cumulative", |at| at.point.cumulative as f64),
         ("audio seen", "hours of audio seen in pretraining", |at| {
             at.mean(|judgement| judgement.cost.audio_seconds) / 3600.0
@@ -317,7 +324,7 @@ fn by_point(subject: &Subject<'_>, split: &str) -> Vec<Figure> {
             at.mean(|judgement| judgement.cost.device_seconds) / 3600.0
         }),
     ];
-    let figure = |(axis, name, x): (&str, &str, fn(&AtPoint<'_>) -> f64)| {
+    let figure = |(axis, name, x): Across| {
         let line = |(place, group, points): &(usize, &Group, Vec<AtPoint<'_>>)| Line {
             name: group.name.clone(),
             style: Style::Group(*place),
@@ -419,7 +426,7 @@ fn tops(subject: &Subject<'_>, splits: &[String]) -> Option<Table> {
     let mut rows = Vec::new();
     for split in splits {
         for group in &subject.groups {
-            let mut found: BTreeMap<(Option<Point>, Top), Vec<(f64, Source)>> = BTreeMap::new();
+            let mut found = OfTops::new();
             for run in &group.runs {
                 for judgement in &run.results.judgements {
                     let recognition = judgement.recognition.iter().find(|recognition| recognition.split == *split);

@@ -66,6 +66,9 @@ pub struct Run {
     pub outputs: Vec<Option<StoredOutput>>,
 }
 
+/// A rate with the ends of its own interval, and where it stands.
+pub type Rated = (f64, Option<(f64, f64)>, Source);
+
 /// What a model recognised of one split.
 pub struct Decoded<'a> {
     pub stage: &'a StageRecord,
@@ -135,7 +138,7 @@ impl Run {
     }
 
     /// A score of the last judged model, with where it stands.
-    pub fn rate(&self, split: &str, name: &str) -> Option<(f64, Option<(f64, f64)>, Source)> {
+    pub fn rate(&self, split: &str, name: &str) -> Option<Rated> {
         let (judgement, recognition) = self.last(split)?;
         let score = find(&recognition.scores, name)?;
         let stage = self.decoding(split, judgement.point, Top::Kept)?;

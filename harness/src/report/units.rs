@@ -60,7 +60,10 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
 }
 
 /// The same row of several runs: what it is, and the scores of each.
-type Rows<'a, K> = BTreeMap<K, Vec<(&'a Units, &'a [Score])>>;
+type Rows<'a, K> = BTreeMap<K, Of<'a>>;
+
+/// Units and the scores of the training that predicted them, one a run.
+type Of<'a> = Vec<(&'a Units, &'a [Score])>;
 
 fn predicted(group: &Group) -> Vec<Vec<Cell>> {
     let mut found: Rows<'_, (usize, usize)> = BTreeMap::new();
@@ -71,7 +74,7 @@ fn predicted(group: &Group) -> Vec<Vec<Cell>> {
             }
         }
     }
-    let row = |((iteration, _), of): ((usize, usize), Vec<(&Units, &[Score])>)| {
+    let row = |((iteration, _), of): ((usize, usize), Of<'_>)| {
         let units = of.first()?.0;
         let mut row = vec![Cell::text(&group.name), Cell::count(iteration as u64), Cell::text(&units.source)];
         row.extend([Cell::count(units.clusters.into()), Cell::count(of.len() as u64)]);
