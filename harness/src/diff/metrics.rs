@@ -37,7 +37,7 @@ pub struct MetricPair {
     pub interval: Option<(Number, Number)>,
     /// The smallest difference that so many seeds would have found, in four of five experiments.
     pub detectable: Option<Number>,
-    /// Seeds that would show equal means to be within the tolerance, in four of five experiments.
+    /// Of an undecided number: seeds that would show equal means to be within the tolerance, in four of five experiments.
     pub seeds_needed: Option<usize>,
     /// Absent for a number that says nothing beside others.
     pub tolerance: Option<Number>,
@@ -133,7 +133,7 @@ impl MetricPair {
                 .map(|tested| tested.interval(1.0 - ALPHA))
                 .map(|(low, high)| (Number(low), Number(high))),
             detectable: difference.map(|tested| Number(tested.smallest_detectable(ALPHA, POWER))),
-            seeds_needed: tolerance.filter(|tolerance| *tolerance > 0.0).and_then(needed),
+            seeds_needed: tolerance.filter(|_| standing == Standing::Undecided).and_then(needed),
             tolerance: tolerance.map(Number),
             standing,
             better,
