@@ -7,8 +7,9 @@ fn help_texts() {
     let place = Place::empty();
     let mut all = place.reprise(&["--help"]).out;
     let verbs = [
-        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "diff", "list", "show", "report", "check", "golden",
-        "claim", "publish", "verify", "replay", "extract", "units", "lm", "data", "import", "export", "doctor",
+        "validate", "schema", "plan", "explain", "run", "resume", "rerun", "diff", "list", "show", "report", "check",
+        "golden", "claim", "publish", "verify", "replay", "extract", "units", "lm", "data", "import", "export",
+        "doctor",
     ];
     let forms = [
         "golden propose",

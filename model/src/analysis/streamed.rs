@@ -77,6 +77,13 @@ impl Side {
     /// Adds samples, and gives them without the origin.
     fn add(&mut self, rows_nd: &Tensor) -> Result<Tensor, StageError> {
         let rows_nd = rows_nd.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let width = self.sum_1d.size()[1];
+        if rows_nd.size().get(1) != Some(&width) {
+            return Err(StageError::Failed(format!(
+                "features of shape {:?}, where width {width} came before",
+                rows_nd.size()
+            )));
+        }
         if rows_nd.size()[0] == 0 {
             return Ok(rows_nd);
         }

@@ -92,7 +92,9 @@ impl Analysis {
                 [both(sizes).concat(), sized(&["phone-purity", "cluster-purity"], sizes, "")].concat()
             }
             Self::Attention => ["attention-distance", "attention-diagonality"].map(String::from).into(),
-            Self::Abx | Self::EffectiveRank | Self::Cka | Self::CkaSteps | Self::WordSimilarity => vec![self.word().into()],
+            Self::Abx | Self::EffectiveRank | Self::Cka | Self::CkaSteps | Self::WordSimilarity => {
+                vec![self.word().into()]
+            }
         }
     }
 
