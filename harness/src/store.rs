@@ -12,10 +12,12 @@
 //! manifest is written when all else is on disk: who is killed before the rename leaves an output that the next one only has to rename.
 //! Every file is written under a new name, flushed and renamed, and so is the folder of a run.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use miette::Diagnostic;
 use reprise_spec::identity::{OutputDigest, StageKey};
@@ -45,10 +47,20 @@ pub const FOLDER: &str = ".reprise";
 pub const FILES: &str = "files.txt";
 
 /// Where runs and outputs are kept. Opening one touches nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// The outputs that were read, where they are kept.
+    memory: Option<Arc<Mutex<BTreeMap<StageKey, Vec<StoredOutput>>>>>,
 }
+
+impl PartialEq for Store {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
+}
+
+impl Eq for Store {}
 
 /// One output of a stage.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,7 +173,12 @@ impl StoreError {
 impl Store {
     /// The store in this folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), memory: None }
+    }
+
+    /// The store for one look at it: what was read of a stage once is not read again, whatever becomes of it meanwhile.
+    pub fn remembering(self) -> Self {
+        Self { memory: Some(Arc::default()), ..self }
     }
 
     /// `--store`, else `REPRISE_STORE`, else beside `reprise.toml`, else in the current folder.
@@ -211,6 +228,16 @@ impl Store {
 
     /// The outputs under a key that can be read, oldest first. Damaged folders are left out.
     pub fn outputs(&self, key: &StageKey) -> Vec<StoredOutput> {
+        match &self.memory {
+            None => self.read_outputs(key),
+            Some(memory) => {
+                let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                memory.entry(*key).or_insert_with(|| self.read_outputs(key)).clone()
+            }
+        }
+    }
+
+    fn read_outputs(&self, key: &StageKey) -> Vec<StoredOutput> {
         let folder = self.stage_folder(key);
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut outputs: Vec<StoredOutput> = entries

@@ -20,8 +20,8 @@ fn fixtures() -> Vec<(String, BTreeMap<String, Tensor>)> {
 fn check(name: &str, ours_btd: &Tensor, theirs_td: &Tensor) {
     assert_eq!(ours_btd.squeeze_dim(0).size(), theirs_td.size(), "{name}");
     let worst = (ours_btd.squeeze_dim(0) - theirs_td).abs().max().double_value(&[]);
-    // The quiet bins beside a clean tone are what rounding in the loud ones leaves, which is another on each class of processor.
-    let allowed = if name.starts_with("tone") { 0.05 } else { 1e-3 };
+    // Logarithms of quiet bins hang on what rounding in the loud ones leaves, which is another on each class of processor: most beside a clean tone.
+    let allowed = if name.starts_with("tone") { 0.05 } else { 5e-3 };
     assert!(worst <= allowed, "{name}: off by {worst}");
 }
 

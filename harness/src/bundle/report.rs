@@ -18,7 +18,7 @@ use crate::store::Store;
 /// # Errors
 /// When the experiment or the store can't be read.
 pub fn render(root: &Path, about: &About) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
-    let store = Store::at(root.join(STORE));
+    let store = Store::at(root.join(STORE)).remembering();
     let mut load = |name: &str| {
         let inside = super::names::portable(name).map_err(LoadError::Other);
         let path = inside.map(|()| root.join("experiment").join(name))?;

@@ -43,7 +43,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         }
         _ => None,
     };
-    let store = load::store(places, experiment.as_deref())?;
+    let store = load::store(places, experiment.as_deref())?.remembering();
     let mut checks = Checks::default();
     let subject = match &experiment {
         Some(path) => {
