@@ -46,12 +46,15 @@ pub const FOLDER: &str = ".reprise";
 /// The list of files that a stage reads from outside of the store, beside its output.
 pub const FILES: &str = "files.txt";
 
+/// Whole outputs by key.
+type Memory = Mutex<BTreeMap<StageKey, Vec<StoredOutput>>>;
+
 /// Where runs and outputs are kept. Opening one touches nothing.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     /// The outputs that were read, where they are kept.
-    memory: Option<Arc<Mutex<BTreeMap<StageKey, Vec<StoredOutput>>>>>,
+    memory: Option<Arc<Memory>>,
 }
 
 impl PartialEq for Store {
