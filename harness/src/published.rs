@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use reprise_spec::claims::Confidence;
 use serde::{Deserialize, Serialize};
 
 mod beside;
@@ -16,39 +17,6 @@ mod tests;
 
 pub use beside::{Beside, Verdict, beside};
 pub use recipe::{Family, Iteration, Labelled, PretrainingCorpus, Recipe, Size};
-
-/// How well a published value is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Confidence {
-    /// Read in the paper, its authors' code, or their repository.
-    Primary,
-    /// Measured by others and published by them.
-    Reproduction,
-    /// Computed from facts of the first two kinds.
-    Derived,
-    /// Quoted by somebody else: a lead.
-    Secondary,
-    /// Remembered, without a source that was read.
-    FromMemory,
-}
-
-impl Confidence {
-    /// Whether a value that is known so well may be a golden one.
-    pub fn can_be_golden(self) -> bool {
-        self <= Self::Derived
-    }
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Reproduction => "reproduction",
-            Self::Derived => "derived",
-            Self::Secondary => "secondary",
-            Self::FromMemory => "from memory",
-        }
-    }
-}
 
 /// What a published value measures, in the unit that it is printed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -59,16 +59,37 @@ pub struct Source {
     pub confidence: Confidence,
 }
 
-/// How well it is known that somebody stated something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How well it is known that somebody stated or measured something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// It was read there.
+    /// Read in the paper, its authors' code, or their repository.
     Primary,
-    /// It follows from what was read.
+    /// Measured by others and published by them.
+    Reproduction,
+    /// Computed from, or following from, what was read.
     Derived,
-    /// Others say that it stands there.
+    /// Quoted by somebody else: a lead.
     Secondary,
+    /// Remembered, without a source that was read.
+    FromMemory,
+}
+
+impl Confidence {
+    /// Whether a value that is known so well may be held against ours.
+    pub fn can_be_golden(self) -> bool {
+        self <= Self::Derived
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Reproduction => "reproduction",
+            Self::Derived => "derived",
+            Self::Secondary => "secondary",
+            Self::FromMemory => "from memory",
+        }
+    }
 }
 
 /// What a claim holds: every comparison, at least one. Read from and written as text.

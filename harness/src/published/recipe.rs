@@ -10,7 +10,7 @@ use reprise_spec::training::PredictAt;
 use reprise_spec::values::SplitName;
 use serde::{Deserialize, Serialize};
 
-use super::Confidence;
+use reprise_spec::claims::Confidence;
 
 /// How a published model was made. What is absent isn't known, so that nothing of ours compares with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
