@@ -12,6 +12,7 @@
 //! - [`published`] has the values that papers printed, to be shown beside ours.
 //! - [`golden`] compares the runs of an experiment with accepted values, and changes these by review alone.
 //! - [`report`] says what an experiment or runs came to, as a page, as Markdown and as data.
+//! - [`bundle`] publishes runs as a part of a store, checks such a bundle, and executes it again.
 //! - [`significance`] says whether two runs that recognised the same speech differ.
 //! - [`named`] and [`audio`] find the models, codebooks and audio files that a person names, for work beside stages.
 //! - [`diff`] says in what two runs or settings differ, from the settings to the words that were recognised.

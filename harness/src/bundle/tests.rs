@@ -71,6 +71,33 @@ fn a_published_run_holds_what_it_says() {
     assert!(not_checked.contains(&"decode test/wer, interval"), "{not_checked:?}");
 }
 
+/// What another build's report says is held against the store number by number, for its bytes say nothing.
+#[test]
+fn the_numbers_of_another_build_s_report_are_those_of_the_store() {
+    let planted = Planted::new();
+    let root = published(&planted, "bundle");
+    let cell = |value: f64, times: usize| {
+        let source = json!({ "run": planted.run().id, "number": "decode test/wer" });
+        json!({ "sections": [{ "rows": [[{ "shown": "50.0 %", "value": value, "from": vec![source; times] }]] }] })
+    };
+    let found = |data: serde_json::Value| {
+        fs::write(root.join("report/report.json"), data.to_string()).unwrap();
+        edit(&root.join(about::FILE), "\"build\": \"", "\"build\": \"0");
+        sum_again(&root);
+        let found = verified(&root).unwrap();
+        let report = &found.areas[&Area::Report];
+        let says = |findings: &[verify::Finding]| -> Vec<String> {
+            findings.iter().filter(|of| of.of.contains("report.json")).map(|of| of.says.clone()).collect()
+        };
+        (says(&report.failed), says(&report.not_checked))
+    };
+    let wer = 0.5;
+    assert_eq!(found(cell(wer, 1)).0, [""; 0]);
+    assert_eq!(found(cell(wer + 0.01, 1)).0, [format!("the report says {}, the store another number", wer + 0.01)]);
+    let (failed, not_checked) = found(cell(wer, 2));
+    assert!(failed.is_empty() && not_checked.contains(&"they are made of several, by another build".to_owned()));
+}
+
 #[test]
 fn the_same_store_gives_the_same_bytes_as_a_folder_and_as_an_archive() {
     let planted = Planted::new();

@@ -20,6 +20,7 @@ use super::{About, Bundle, BundleError};
 use crate::store::{Manifest, RunRecord, Store, StoredOutput, manifest};
 
 mod alignment;
+mod cells;
 mod files;
 mod identities;
 mod made;

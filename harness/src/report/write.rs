@@ -18,6 +18,9 @@ const PAGE: &str = "report.html";
 /// Files by their path in the report's folder.
 pub type Files = Vec<(String, Vec<u8>)>;
 
+/// The data of a report.
+pub const DATA: &str = "report.json";
+
 /// All files of a report: the page, Markdown, `report.json`, `figures/*.svg` and `data/*.csv`.
 pub fn files(
     report: &Report,
@@ -30,7 +33,7 @@ pub fn files(
         vec![(PAGE.into(), rendered.html.into_bytes()), ("report.md".into(), rendered.markdown.into_bytes())];
     // Names for keys and numbers for values: JSON can spell all of it.
     let json = serde_json::to_string(report).unwrap_or_default();
-    files.push(("report.json".into(), (inert::json(&json).into_owned() + "\n").into_bytes()));
+    files.push((DATA.into(), (inert::json(&json).into_owned() + "\n").into_bytes()));
     for section in &report.sections {
         let (tables, figures) = section.shown();
         files.extend(
@@ -139,7 +142,7 @@ fn csv_of_logs(subject: &Subject<'_>, logs: &[Vec<Logged>]) -> String {
 fn csv_of_numbers(subject: &Subject<'_>) -> String {
     let header = ["run", "model", "seed", "number", "value", "low", "high", "steps", "key", "digest", "refused"];
     let mut text = line(header.map(String::from));
-    for (place, run) in subject.all() {
+    for (place, run) in subject.every() {
         let group = inert::csv(&subject.groups[place].name);
         for (address, measure) in measures::of_outputs(&run.record, &run.outputs) {
             let (low, high) =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Area, Read, Verification};
+use super::{Area, Read, Verification, cells};
 use crate::bundle::derived::{self, RunMetrics, json};
 use crate::bundle::publish::{Renderer, Written};
 use crate::bundle::ro_crate::{self, Descriptions};
@@ -39,6 +39,9 @@ pub fn check(
     }
     for (name, bytes) in &rendered {
         again_the_same(&format!("report/{name}"), bytes, read, verification, Area::Report, same_build)?;
+    }
+    if !same_build {
+        cells::check(read, verification)?;
     }
     metadata(read, sums, same_build, verification)
 }

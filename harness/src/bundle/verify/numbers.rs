@@ -86,7 +86,8 @@ fn check_interval(of: &str, interval: (f64, f64), stored: Option<(&f64, &f64)>, 
     }
 }
 
-fn same(value: f64, expected: f64) -> bool {
+/// Equal but for the rounding of sums in another order.
+pub(super) fn same(value: f64, expected: f64) -> bool {
     value.to_bits() == expected.to_bits() || (value - expected).abs() <= ROUNDING * expected.abs()
 }
 
