@@ -13,7 +13,7 @@ use reprise_spec::stage::Stage;
 use serde_json::{Value, json};
 
 use crate::place::{Place, Said, TINY};
-use crate::planted::{self, Output, Wanted};
+use crate::planted::{self, Output, Wanted, score};
 
 const A: &str = "20260101-000000-aaaaaa";
 const B: &str = "20260101-000000-bbbbbb";
@@ -73,20 +73,20 @@ fn two_runs(place: &Place) -> [RunRecord; 2] {
         let output = |name: &str, stage: &Stage| match stage {
             Stage::Corpus(_) if name == "corpus dev" => Output {
                 digest: 1 + u8::from(b),
-                summary: vec![("utterances", 2.0)],
+                summary: vec![score("utterances", 2.0)],
                 read: Some(list(if b { "02" } else { "01" })),
                 ..Output::default()
             },
             Stage::Pretrain(_) => Output {
                 digest: 10 + u8::from(b),
                 log: curve(7, if b { 0.25 } else { 0.0 }),
-                summary: vec![("validation-loss", if b { 2.5 } else { 2.0 }), ("masked-accuracy", 0.5)],
+                summary: vec![score("validation-loss", if b { 2.5 } else { 2.0 }), score("masked-accuracy", 0.5)],
                 environment: vec![("libtorch-version", if b { "2.12" } else { "2.11" })],
                 ..Output::default()
             },
             Stage::Decode(_) => Output {
                 digest: 20 + u8::from(b),
-                summary: vec![("wer", if b { 2.0 / 18.0 } else { 3.0 / 18.0 }), ("utterances", 3.0)],
+                summary: vec![score("wer", if b { 2.0 / 18.0 } else { 3.0 / 18.0 }), score("utterances", 3.0)],
                 files: vec![(
                     "hypotheses.tsv",
                     match b {
@@ -222,7 +222,7 @@ fn the_same_stage_with_another_output_says_what_it_was_made_with() {
         let output = |_: &str, stage: &Stage| match stage {
             Stage::Decode(_) => Output {
                 digest,
-                summary: vec![("wer", wer)],
+                summary: vec![score("wer", wer)],
                 environment: vec![("libtorch-version", library)],
                 ..Output::default()
             },
@@ -263,7 +263,7 @@ fn settings_are_compared_seed_by_seed() {
             let output = |_: &str, stage: &Stage| match stage {
                 Stage::Decode(_) => Output {
                     digest: 10 * (1 + group as u8) + seed as u8,
-                    summary: vec![("wer", wers[group][seed as usize - 1]), ("utterances", 3.0)],
+                    summary: vec![score("wer", wers[group][seed as usize - 1]), score("utterances", 3.0)],
                     ..Output::default()
                 },
                 _ => Output { digest: 1, ..Output::default() },

@@ -24,7 +24,7 @@ use serde_json::json;
 pub struct Output {
     /// Outputs of a stage with the same number have the same digest.
     pub digest: u8,
-    pub summary: Vec<(&'static str, f64)>,
+    pub summary: Vec<Score>,
     pub environment: Vec<(&'static str, &'static str)>,
     /// Metric, step, value.
     pub log: Vec<(String, u64, f64)>,
@@ -135,7 +135,8 @@ fn meaning(wanted: &Wanted<'_>) -> (Canon, VariantHash) {
     (meaning, VariantHash::of(&setting))
 }
 
-fn keep(
+/// Writes an output as a stage leaves it.
+pub fn keep(
     store: &Store,
     stage: &Stage,
     seed: Option<u64>,
@@ -162,11 +163,7 @@ fn keep(
         continued: None,
         digest,
         files: output.files.iter().map(file).collect(),
-        summary: output
-            .summary
-            .iter()
-            .map(|(name, value)| Score { name: (*name).into(), value: *value, interval: None })
-            .collect(),
+        summary: output.summary.clone(),
         environment: output.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         build: "planted".into(),
         started: Timestamp::UNIX_EPOCH,
@@ -180,6 +177,11 @@ fn keep(
     output.files.iter().for_each(|(name, text)| write(&folder.join("out").join(name), text.as_bytes()));
     output.read.iter().for_each(|list| write(&folder.join(FILES), list.as_bytes()));
     write(&folder.join(manifest::FILE), &serde_json::to_vec(&manifest).expect("JSON"));
+}
+
+/// A score without an interval.
+pub fn score(name: &str, value: f64) -> Score {
+    Score { name: name.into(), value, interval: None }
 }
 
 fn write(path: &Path, bytes: &[u8]) {

@@ -3,17 +3,20 @@
 use std::fs;
 use std::path::Path;
 
-use reprise::plan::{self, Contents, Node, Plan, RunOf};
-use reprise::store::Store;
+use reprise::plan::{self, Contents, Edge, Node, Plan, RunOf};
+use reprise::store::{ManifestInput, Store};
+use reprise_spec::contract::Score;
+use reprise_spec::decoding::ResamplingUnit;
 use reprise_spec::evaluation::Point;
 use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{ContentDigest, OutputDigest};
-use reprise_spec::metrics::Encoder;
 use reprise_spec::read::LoadError;
-use reprise_spec::recognition::{Edits, Recognised};
+use reprise_spec::recognition::{Edits, ErrorRate, Recognised, Scores};
 use reprise_spec::stage::{ProbeStage, Stage};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::planted::{self, Output, score};
 
 /// How much there is of everything, and what it is called.
 #[derive(Clone, Debug)]
@@ -57,9 +60,9 @@ impl Planting {
         let contents = Contents { splits: splits.collect(), ..Contents::default() };
         let plan = Plan::new(experiment, &contents).expect("a plan");
         let store = Store::at(root);
-        for (index, node) in plan.nodes.iter().enumerate() {
+        for node in &plan.nodes {
             let need = &node.runs[0];
-            self.output(&plan, index, node, need.point, need.run, &store);
+            self.output(&plan, node, need.point, need.run, &store);
         }
         let mut number = 0;
         for variant in 0..experiment.variants.len() {
@@ -71,69 +74,62 @@ impl Planting {
     }
 
     /// One output, by the run that needs it first.
-    fn output(&self, plan: &Plan, index: usize, node: &Node, point: Option<Point>, run: RunOf, store: &Store) {
+    fn output(&self, plan: &Plan, node: &Node, point: Option<Point>, run: RunOf, store: &Store) {
         let (key, stage) = (node.key.expect("a key"), node.stage.as_ref().expect("settings"));
-        let digest = digest_of(node);
-        let folder = store.stage_folder(&key).join(digest.short());
-        fs::create_dir_all(folder.join("out")).expect("a folder");
         let at = run.variant as f64 / 50.0 + run.seed as f64 / 400.0;
         let late = point.map_or(0.0, |point| point.cumulative as f64 / 10_000.0);
-        let mut files: Vec<(&str, String)> = Vec::new();
-        let score = |name: &str, value: f64| json!({ "name": name, "value": value, "interval": null });
-        let mut summary = Vec::new();
+        let mut output = Output { log: self.log(stage, at), ..Output::default() };
         match stage {
             Stage::Decode(_) => {
                 let rows = self.recognised(run);
                 let edits: Edits = rows.iter().map(|row| row.alignment.edits()).sum();
                 let (wer, cer) = ((0.5 + at - late).max(0.05), (0.25 + at / 2.0).max(0.02));
-                let rate = |rate: f64| json!({ "rate": rate, "interval": [rate - 0.05, rate + 0.06], "edits": edits });
-                let scores = json!({
-                    "wer": rate(wer), "cer": rate(cer), "ser": 0.75, "empty-hypotheses": 0.0, "utterances": rows.len(), "speakers": 1,
-                    "resampled": "utterance",
-                });
-                files.push(("hypotheses.tsv", Recognised::table(&rows)));
-                files.push(("scores.json", scores.to_string()));
-                let interval = |name: &str, value: f64| json!({ "name": name, "value": value, "interval": [value - 0.05, value + 0.06] });
-                summary.extend([interval("wer", wer), interval("cer", cer), score("ser", 0.75)]);
+                let around = |rate: f64| (rate - 0.05, rate + 0.06);
+                let rate = |rate: f64| ErrorRate { rate, interval: around(rate), edits };
+                let scores = Scores {
+                    wer: rate(wer),
+                    cer: rate(cer),
+                    ser: 0.75,
+                    empty_hypotheses: 0.0,
+                    utterances: rows.len(),
+                    speakers: 1,
+                    resampled: ResamplingUnit::Utterance,
+                };
+                output.files.push(("hypotheses.tsv", Recognised::table(&rows)));
+                output.files.push(("scores.json", serde_json::to_string(&scores).expect("JSON")));
+                let interval = |name: &str, value: f64| Score { interval: Some(around(value)), ..score(name, value) };
+                output.summary = vec![interval("wer", wer), interval("cer", cer), score("ser", 0.75)];
             }
             Stage::Probe(ProbeStage::UnitQuality(_)) => {
-                let null = [score("pnmi-null", 0.03), score("pnmi-corrected", self.pnmi - 0.03)];
-                summary.push(score("pnmi", self.pnmi));
-                summary.extend(null);
-                summary.extend([score("phone-purity", 0.5 - at), score("cluster-purity", 0.3 - at)]);
+                output.summary = vec![
+                    score("pnmi", self.pnmi),
+                    score("pnmi-null", 0.03),
+                    score("pnmi-corrected", self.pnmi - 0.03),
+                    score("phone-purity", 0.5 - at),
+                    score("cluster-purity", 0.3 - at),
+                ];
             }
-            Stage::Probe(ProbeStage::Layers(_)) => files.push(("layers.json", layers(at, late, point.is_none()))),
+            Stage::Probe(ProbeStage::Layers(_)) => {
+                output.files.push(("layers.json", layers(at, late, point.is_none())));
+            }
             Stage::Pretrain(_) => {
-                summary.extend([
+                output.summary = vec![
                     score("masked-accuracy", 0.2 + at),
                     score("most-frequent-unit", 0.05),
                     score("trained", 1.0),
-                ]);
-                summary.push(score("audio-seconds", 3600.0 * (1.0 + late)));
+                    score("audio-seconds", 3600.0 * (1.0 + late)),
+                ];
             }
-            Stage::Finetune(_) => summary.push(score("validation-wer", 0.4 + at)),
-            _ => summary.push(score("utterances", 2.0)),
+            Stage::Finetune(_) => output.summary.push(score("validation-wer", 0.4 + at)),
+            _ => output.summary.push(score("utterances", 2.0)),
         }
-        let listed: Vec<Value> =
-            files.iter().map(|(name, text)| json!({ "name": name, "size": text.len(), "sha256": hex(text) })).collect();
-        for (name, text) in &files {
-            fs::write(folder.join("out").join(name), text).expect("a file");
-        }
-        fs::write(folder.join("metrics.log"), self.log(stage, at)).expect("a log");
-        let inputs: Vec<Value> = node
-            .inputs
-            .iter()
-            .map(|edge| {
-                let read = &plan.nodes[edge.node];
-                json!({ "role": edge.role, "key": read.key, "digest": digest_of(read) })
-            })
-            .collect();
-        let manifest = json!({
-            "format": 1, "key": key, "kind": node.kind, "settings": stage, "canonical": "", "seed": node.seed, "inputs": inputs, "digest": digest,
-            "files": listed, "summary": summary, "environment": {}, "build": "planted", "started": "2026-01-01T00:00:00Z",
-            "finished": "2026-01-01T00:01:00Z", "seconds": 1.5 + index as f64, "attempts": 1,
-        });
-        fs::write(folder.join("manifest.json"), manifest.to_string()).expect("a manifest");
+        let input = |edge: &Edge| {
+            let read = &plan.nodes[edge.node];
+            ManifestInput { role: edge.role.clone(), key: read.key.expect("a key"), digest: digest_of(read) }
+        };
+        let mut inputs: Vec<ManifestInput> = node.inputs.iter().map(input).collect();
+        inputs.sort();
+        planted::keep(store, stage, node.seed, key, digest_of(node), inputs, &output);
     }
 
     fn run(&self, experiment: &Experiment, plan: &Plan, run: RunOf, number: usize, store: &Store) {
@@ -194,32 +190,27 @@ impl Planting {
     }
 
     /// A falling loss, and curves that wave.
-    fn log(&self, stage: &Stage, at: f64) -> Vec<u8> {
+    fn log(&self, stage: &Stage, at: f64) -> Vec<(String, u64, f64)> {
         let steps = match stage {
             Stage::Pretrain(stage) => u64::from(stage.steps.get()),
             Stage::Finetune(stage) => u64::from(stage.finetuning.steps.get()),
             _ => return Vec::new(),
         };
-        let mut encoder = Encoder::default();
-        let mut bytes = Vec::new();
+        let mut points = Vec::new();
         for step in (self.every..=steps).step_by(self.every as usize) {
             let x = step as f64 / steps as f64;
             let loss = if step + self.every > steps { self.end } else { 2.0 + at + 3.0 * (-4.0 * x).exp() };
-            bytes.extend(encoder.point("loss", step, loss));
+            points.push(("loss".to_owned(), step, loss));
             for curve in 0..self.curves {
-                bytes.extend(encoder.point(&format!("curve-{curve}"), step, (x * (curve + 1) as f64 + at).sin()));
+                points.push((format!("curve-{curve}"), step, (x * (curve + 1) as f64 + at).sin()));
             }
         }
-        bytes
+        points
     }
 }
 
 fn digest_of(node: &Node) -> OutputDigest {
     OutputDigest(Sha256::digest(node.key.expect("a key").0).into())
-}
-
-fn hex(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Nine layers whose words fade towards the top, the more the later.

@@ -260,6 +260,37 @@ fn runs_are_reported_alone_beside_each_other_and_over_time() {
 }
 
 #[test]
+fn a_seed_that_was_executed_again_is_no_second_seed() {
+    let place = planted(&Planting::default(), SMALL);
+    let (id, older) = ("20260101-000001-000001", "20251231-000001-000001");
+    let record = text(&place, &format!(".reprise/runs/{id}/run.json")).replace(id, older);
+    place.write(&format!(".reprise/runs/{older}/run.json"), &record);
+    well(place.reprise(&["report", "planted.yaml", "--out", "out"]));
+    let rates = text(&place, "out/data/recognition.csv");
+    assert!(!text(&place, "out/data/numbers.csv").contains(older));
+    well(place.reprise(&["report", "planted.yaml", "--history", "--out", "out"]));
+    assert_eq!(text(&place, "out/data/recognition.csv"), rates);
+    assert!(text(&place, "out/data/history.csv").contains(older));
+    assert!(text(&place, "out/data/numbers.csv").contains(older));
+}
+
+#[test]
+fn models_without_a_common_seed_are_tested_as_independent_ones() {
+    let place = planted(&Planting::default(), &SMALL.replace("seeds: [1, 2]", "seeds: [1, 2, 3, 4]"));
+    // Four runs a variant, in the order of the experiment: two of the first and two others of the second stay.
+    for number in [3, 4, 5, 6] {
+        fs::remove_dir_all(place.path(&format!(".reprise/runs/20260101-{number:06}-{number:06x}"))).expect("a run");
+    }
+    well(place.reprise(&["report", "planted.yaml", "--out", "out"]));
+    let rates = text(&place, "out/data/recognition.csv");
+    let row = rates.lines().find(|line| line.starts_with("longer,")).expect("a row");
+    // Rates of 0.5025 and 0.505 against 0.5275 and 0.53: t is 14.14 with two degrees of freedom.
+    let cells: Vec<&str> = row.split(',').collect();
+    let [difference, p] = [cells[7], cells[9]].map(|cell| cell.parse::<f64>().expect("a number"));
+    assert!((difference - 0.025).abs() < 1e-9 && (p - 0.004_963).abs() < 1e-5, "{row}");
+}
+
+#[test]
 fn what_is_in_the_way_of_a_report_is_left_alone() {
     let place = planted(&Planting::default(), SMALL);
     place.write("mine/thesis.tex", "years of work");

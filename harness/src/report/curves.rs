@@ -9,7 +9,7 @@ use reprise_spec::stage::Stage;
 use super::figure::lines::{self, Unit};
 use super::parts::{Dot, Figure, Folded, Line, Part, Section, Style};
 use super::shown::slug;
-use super::subject::{Group, Kind, Run, Subject, logged};
+use super::subject::{Group, Run, Subject, logged};
 use crate::store::Store;
 
 /// Dots that all figures of curves draw together, and the fewest and most pieces that a line is cut into for drawing.
@@ -84,7 +84,7 @@ pub fn section(subject: &Subject<'_>, logs: &[Vec<Logged>]) -> Option<Section> {
     if names.is_empty() {
         return None;
     }
-    let pieces = (DOTS / (2 * names.len() * lines_of(subject).max(1))).clamp(*PIECES.start(), *PIECES.end());
+    let pieces = (DOTS / (2 * names.len() * subject.groups.len().max(1))).clamp(*PIECES.start(), *PIECES.end());
     let figure = |name: &str, title: &str, unit| curve(subject, logs, name, title, unit, pieces);
     let shown = SHOWN.iter().filter(|(name, ..)| names.contains(name));
     let shown: Vec<Figure> = shown.filter_map(|(name, title, unit)| figure(name, title, *unit)).collect();
@@ -105,11 +105,6 @@ pub fn section(subject: &Subject<'_>, logs: &[Vec<Logged>]) -> Option<Section> {
         parts.push(Part::Folded(Folded { summary, open: false, parts: vec![Part::Figures(others)] }));
     }
     Some(Section::new("curves", "Learning curves", parts))
-}
-
-/// Lines of a figure.
-fn lines_of(subject: &Subject<'_>) -> usize {
-    if subject.kind == Kind::History { subject.all().count() } else { subject.groups.len() }
 }
 
 fn curve(

@@ -12,7 +12,7 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
     if subject.kind != Kind::History {
         return None;
     }
-    let mut order: Vec<&str> = subject.all().map(|(_, run)| run.record.id.as_str()).collect();
+    let mut order: Vec<&str> = subject.every().map(|(_, run)| run.record.id.as_str()).collect();
     order.sort_unstable();
     let place = |id: &str| order.iter().position(|known| *known == id).map_or(0.0, |place| place as f64 + 1.0);
     let (mut parts, mut rows) = (Vec::new(), Vec::new());
@@ -20,7 +20,8 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
         let mut drawn: Vec<Line> = Vec::new();
         for (style, group) in subject.groups.iter().enumerate() {
             let mut by_seed: BTreeMap<u64, Vec<Dot>> = BTreeMap::new();
-            for run in &group.runs {
+            let of_group = subject.every().filter(|(place, _)| *place == style).map(|(_, run)| run);
+            for run in of_group {
                 let Some((wer, _, source)) = run.rate(&split, "wer") else { continue };
                 let id = &run.record.id;
                 let dot = Dot { x: place(id.as_str()), y: wer, ..Dot::default() };
@@ -40,7 +41,8 @@ pub fn section(subject: &Subject<'_>) -> Option<Section> {
                 ]);
             }
             let several = by_seed.len() > 1;
-            drawn.extend(by_seed.into_iter().map(|(seed, dots)| {
+            drawn.extend(by_seed.into_iter().map(|(seed, mut dots)| {
+                dots.sort_by(|a, b| a.x.total_cmp(&b.x));
                 let name = if several { format!("{}, seed {seed}", group.name) } else { group.name.clone() };
                 Line { name, style: Style::Group(style), dots }
             }));

@@ -10,7 +10,7 @@ const MANY: usize = 12;
 /// The section; `None` without runs.
 pub fn section(subject: &Subject<'_>) -> Option<Section> {
     let rows: Vec<Vec<Cell>> = subject
-        .all()
+        .every()
         .map(|(place, run)| {
             let record = &run.record;
             let commit = record.provenance.experiment.as_ref().and_then(|state| state.commit.as_deref());

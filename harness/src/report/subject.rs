@@ -1,6 +1,6 @@
 //! What a report is about: groups of runs, with what their stages stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use reprise_spec::evaluation::{Point, Rate};
@@ -16,7 +16,7 @@ use super::parts::Source;
 use crate::cohort::{Cohort, LeftOut};
 use crate::measures::Address;
 use crate::results::{Judgement, Recognition, Results, find};
-use crate::store::{RunRecord, StageRecord, Status, Store, StoreError, StoredOutput};
+use crate::store::{RunId, RunRecord, StageRecord, Status, Store, StoreError, StoredOutput};
 
 /// What kind of report it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +41,8 @@ pub struct Subject<'a> {
     /// The file of the experiment as a person types it from the top of its repository.
     pub file: Option<String>,
     pub groups: Vec<Group>,
+    /// Of a history: finished runs that are not among their group's, with its place, oldest first.
+    pub earlier: Vec<(usize, Run)>,
     pub left_out: Vec<LeftOut>,
     /// What claims and goldens look at; empty where the subject is no experiment.
     pub cohort: Cohort,
@@ -52,7 +54,7 @@ pub struct Group {
     pub name: String,
     pub hash: VariantHash,
     pub variant: Option<Variant>,
-    /// Ascending in seed, or by when they were made.
+    /// One a seed, ascending.
     pub runs: Vec<Run>,
     /// Declared seeds without a finished run.
     pub missing: Vec<u64>,
@@ -184,24 +186,27 @@ impl<'a> Subject<'a> {
         let groups = groups.collect();
         let (title, file) = (experiment.name.to_string(), Some(file.to_owned()));
         let (kind, left_out) = (Kind::Experiment, cohort.left_out.clone());
-        Ok(Self { kind, title, experiment: Some(experiment), file, groups, left_out, cohort, store })
+        let (experiment, earlier) = (Some(experiment), Vec::new());
+        Ok(Self { kind, title, experiment, file, groups, earlier, left_out, cohort, store })
     }
 
-    /// All finished runs of an experiment's variants, oldest first.
+    /// The same, with every other finished run of the variants.
     ///
     /// # Errors
     /// When the store can't be listed.
     pub fn history(experiment: Experiment, file: &str, store: &'a Store) -> Result<Self, StoreError> {
         let mut subject = Self::experiment(experiment, file, store)?;
-        let mut records: Vec<RunRecord> = store.runs()?.into_iter().filter_map(|listed| listed.record.ok()).collect();
-        records.retain(|record| record.status == Status::Finished);
-        records.sort_by(|a, b| a.id.cmp(&b.id));
-        for group in &mut subject.groups {
-            let of_group = records.iter().filter(|record| record.variant == group.hash).cloned();
-            group.runs = load(of_group.collect(), store);
+        let known: BTreeSet<&RunId> = subject.all().map(|(_, run)| &run.record.id).collect();
+        let mut earlier: Vec<(usize, RunRecord)> = Vec::new();
+        for record in store.runs()?.into_iter().filter_map(|listed| listed.record.ok()) {
+            let place = subject.groups.iter().position(|group| group.hash == record.variant);
+            let wanted = record.status == Status::Finished && !known.contains(&record.id);
+            earlier.extend(place.filter(|_| wanted).map(|place| (place, record)));
         }
+        earlier.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        let (places, records): (Vec<usize>, Vec<RunRecord>) = earlier.into_iter().unzip();
+        subject.earlier = places.into_iter().zip(load(records, store)).collect();
         subject.kind = Kind::History;
-        subject.left_out.clear();
         Ok(subject)
     }
 
@@ -232,17 +237,23 @@ impl<'a> Subject<'a> {
         });
         let groups = groups.collect();
         let (experiment, file) = first.filter(|_| same).unzip();
-        Self { kind, title, experiment, file, groups, left_out: Vec::new(), cohort: Cohort::default(), store }
+        let (earlier, left_out, cohort) = (Vec::new(), Vec::new(), Cohort::default());
+        Self { kind, title, experiment, file, groups, earlier, left_out, cohort, store }
     }
 
-    /// All runs with their groups' places.
+    /// The runs of every group with its place, and earlier ones.
+    pub fn every(&self) -> impl Iterator<Item = (usize, &Run)> {
+        self.all().chain(self.earlier.iter().map(|(place, run)| (*place, run)))
+    }
+
+    /// The runs of every group with its place.
     pub fn all(&self) -> impl Iterator<Item = (usize, &Run)> {
         self.groups.iter().enumerate().flat_map(|(place, group)| group.runs.iter().map(move |run| (place, run)))
     }
 
     /// Whether any group has several runs to take a mean of.
     pub fn several(&self) -> bool {
-        self.kind == Kind::Experiment && self.groups.iter().any(|group| group.runs.len() > 1)
+        self.groups.iter().any(|group| group.runs.len() > 1)
     }
 
     /// The decoded splits of all last models, sorted.
