@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that a checkout needs before and beside plain cargo.
 
 mod install;
+mod peers;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ Commands:
   test      Install libtorch, then run the tests; ARGUMENTS go to `cargo test`
   lint      Install libtorch, then check formatting and lints
   libtorch  Install libtorch into the checkout, if it isn't there yet
+  peers     Install what benchmarks are measured beside, if it isn't there yet
+  bench     Install both and run the benchmarks; ARGUMENTS name some of them
 
 A LIBTORCH variable of your own wins over the checkout's libtorch.";
 
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         (Some("test"), _) => test(&root, &rest),
         (Some("lint"), true) => lint(&root),
         (Some("libtorch"), true) => install::ensure(&root).map(drop),
+        (Some("peers"), true) => peers::ensure(&root),
+        (Some("bench"), _) => bench(&root, &rest),
         (Some("help" | "--help" | "-h"), true) => {
             println!("{USAGE}");
             Ok(())
@@ -75,6 +80,20 @@ fn test(root: &Path, arguments: &[OsString]) -> Result<(), String> {
     phase("testing (the first time builds for some minutes)", || {
         cargo(root, &libtorch, &["test", "--workspace"], arguments)
     })
+}
+
+/// Runs the benchmarks that are named, or all, and makes `BENCHMARKS.md` of what they saw.
+fn bench(root: &Path, named: &[OsString]) -> Result<(), String> {
+    let libtorch = install::ensure(root)?;
+    peers::ensure(root)?;
+    let chosen: Vec<OsString> = match named {
+        [] => vec!["--benches".into()],
+        named => named.iter().flat_map(|name| ["--bench".into(), name.clone()]).collect(),
+    };
+    phase("measuring (building for it takes some minutes the first time)", || {
+        cargo(root, &libtorch, &["bench", "--workspace"], &chosen)
+    })?;
+    cargo(root, &libtorch, &["run", "--quiet", "--release", "--package", "reprise", "--example", "benchmarks"], &[])
 }
 
 fn lint(root: &Path) -> Result<(), String> {
