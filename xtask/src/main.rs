@@ -87,7 +87,7 @@ fn bench(root: &Path, named: &[OsString]) -> Result<(), String> {
     let libtorch = install::ensure(root)?;
     peers::ensure(root)?;
     let chosen: Vec<OsString> = match named {
-        [] => vec!["--benches".into()],
+        [] => vec!["--bench".into(), "*".into()],
         named => named.iter().flat_map(|name| ["--bench".into(), name.clone()]).collect(),
     };
     phase("measuring (building for it takes some minutes the first time)", || {
