@@ -6,8 +6,12 @@ use std::process::exit;
 
 use xtask::{build_id, libtorch};
 
-/// C++ for what tch lacks; see `src/shim.rs`.
-const SHIM: &str = "src/shim.cpp";
+/// C++ for what tch lacks; see `src/shim.rs` and `src/kernels.rs`.
+const SHIM: [&str; 4] =
+    ["src/shim.cpp", "src/kernels/attention.cpp", "src/kernels/dropout.cpp", "src/kernels/front_end.cpp"];
+
+const HEADERS: [&str; 4] =
+    ["src/kernels/functions.h", "src/kernels/parallel.h", "src/kernels/random.h", "src/kernels/vector.h"];
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
@@ -17,9 +21,7 @@ fn main() {
     }
     let torch = checked_libtorch(&root);
     link(&torch);
-    if Path::new(SHIM).exists() {
-        compile_shim(&torch);
-    }
+    compile_shim(&torch);
 }
 
 /// The folder of libtorch, or the end of the build with the command that mends it.
@@ -67,12 +69,18 @@ fn compile_shim(torch: &Path) {
         .std("c++17")
         .pic(true)
         .debug(false)
+        .opt_level(3) // whatever the profile: these loops are what training waits for
+        .flag_if_supported("-Wno-psabi")
+        .flag_if_supported("-ffp-contract=off") // equal bits with and without fused instructions
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
-        .file(SHIM)
+        .files(SHIM)
         .compile("reprise_shim");
+    for file in SHIM.iter().chain(&HEADERS) {
+        println!("cargo::rerun-if-changed={file}");
+    }
 }
 
 fn variable(name: &str) -> String {

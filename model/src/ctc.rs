@@ -89,7 +89,7 @@ impl CtcModel {
             loader::standardise(wave.to_mut());
         }
         let wave_1s = Tensor::from_slice(&wave).unsqueeze(0).to_device(self.output.weight.device());
-        self.hubert.front_end.forward(&wave_1s, None)
+        self.hubert.front_end.forward(&wave_1s, None, Mode::Evaluate)
     }
 
     /// Scores of every symbol at every frame, B × T × V; frames beyond an utterance's own mean nothing.

@@ -11,6 +11,7 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use crate::analysis::similarity::Attention;
+use crate::kernels;
 use crate::layers::LayerNorm;
 use crate::random::Draws;
 
@@ -40,7 +41,13 @@ impl Mode<'_> {
     /// Dropout with probability `p` while training.
     pub fn dropout(self, x: Tensor, p: f64) -> Tensor {
         let p = self.probability(p);
-        if p > 0.0 { x.dropout(p, true) } else { x }
+        if p > 0.0 { kernels::dropout(&x, p) } else { x }
+    }
+
+    /// `residual` plus `x` with dropout of probability `p` while training.
+    pub fn add(self, residual: &Tensor, x: &Tensor, p: f64) -> Tensor {
+        let p = self.probability(p);
+        if p > 0.0 { kernels::add_dropout(residual, x, p) } else { residual + x }
     }
 
     pub(crate) fn probability(self, p: f64) -> f64 {
@@ -147,7 +154,7 @@ impl Encoder {
             None => x_btd.shallow_clone(),
         };
         if let Some(positional) = &self.positional {
-            x_btd = &x_btd + positional.forward(&x_btd);
+            x_btd = &x_btd + positional.forward(&x_btd, mode);
         }
         if self.placement == LayerNormPlacement::Post {
             x_btd = self.norm.forward(&x_btd);

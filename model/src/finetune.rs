@@ -295,7 +295,7 @@ impl<'a> Finetuner<'a> {
         let verdict = watch.step(&settings.guards, learned.loss, learned.gradient_norm);
         match verdict {
             Verdict::Good => self.adam.step_at(learning_rate, gradients)?,
-            Verdict::Answered(_) | Verdict::Stop(_) => self.adam.clear(),
+            Verdict::Answered(_) | Verdict::Stop(_) => self.adam.clear()?,
         }
         Ok((learned, verdict))
     }

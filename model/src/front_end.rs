@@ -4,6 +4,8 @@ use reprise_spec::network::{self as settings, Network};
 use tch::Tensor;
 use tch::nn::Path;
 
+use crate::encoder::Mode;
+
 mod log_mel;
 mod units;
 mod wave;
@@ -41,9 +43,9 @@ impl FrontEnd {
     }
 
     /// B × S samples at 16 kHz to B × T × C frames. `samples` are those of each row that aren't padding; `None` when none is padded.
-    pub fn forward(&self, wave_bs: &Tensor, samples: Option<&[u64]>) -> Tensor {
+    pub fn forward(&self, wave_bs: &Tensor, samples: Option<&[u64]>, mode: Mode) -> Tensor {
         match self {
-            Self::Wave(wave) => wave.forward(wave_bs),
+            Self::Wave(wave) => wave.forward(wave_bs, mode),
             Self::LogMel(log_mel) => log_mel.forward(wave_bs, samples),
             Self::Units(units) => units.forward(wave_bs, samples),
         }

@@ -84,7 +84,7 @@ impl Hubert {
 
     /// Encodes B × S samples. `rows` says what of them isn't padding; `None` when no row is padded and no frame is cut.
     pub fn forward(&self, wave_bs: &Tensor, rows: Option<&Rows>, masks: &Masks, mode: Mode, taps: Taps) -> Encoding {
-        let features_btc = self.features(wave_bs, rows);
+        let features_btc = self.features(wave_bs, rows, mode);
         let penalty = features_btc.square().mean(Kind::Float);
         let features_btc = self.normalise(&features_btc);
         let x_btd = self.project(&features_btc, masks, mode);
@@ -162,13 +162,14 @@ impl Hubert {
 
     /// What the encoder is given without masks and dropout.
     fn frames(&self, wave_bs: &Tensor, rows: Option<&Rows>) -> Tensor {
-        let features_btc = self.normalise(&self.features(wave_bs, rows));
+        let features_btc = self.normalise(&self.features(wave_bs, rows, Mode::Evaluate));
         self.project(&features_btc, &Masks::default(), Mode::Evaluate)
     }
 
     /// The front-end's frames up to the end of the longest row.
-    fn features(&self, wave_bs: &Tensor, rows: Option<&Rows>) -> Tensor {
-        let features_btc = self.front_end.forward(wave_bs, rows.map(|rows| rows.samples.as_slice()));
+    fn features(&self, wave_bs: &Tensor, rows: Option<&Rows>, mode: Mode) -> Tensor {
+        let features_btc =
+            self.front_end.forward(wave_bs, rows.map(|rows| rows.samples.as_slice()), mode).to_kind(Kind::Float);
         let frames = rows.and_then(|rows| rows.frames.iter().max()).map(|&frames| frames as i64);
         match frames {
             Some(frames) if frames < features_btc.size()[1] => features_btc.narrow(1, 0, frames),
@@ -184,7 +185,7 @@ impl Hubert {
     fn project(&self, features_btc: &Tensor, masks: &Masks, mode: Mode) -> Tensor {
         let mut x_btd = features_btc.shallow_clone();
         if let Some(projection) = &self.projection {
-            x_btd = projection.forward(&x_btd);
+            x_btd = projection.forward(&x_btd).to_kind(Kind::Float);
         }
         x_btd = mode.dropout(x_btd, self.input_dropout);
         if let Some(time_bt) = &masks.time_bt {

@@ -28,6 +28,7 @@ pub mod head;
 pub mod hidden_states;
 pub mod hierarchy;
 pub mod hubert;
+pub mod kernels;
 pub mod kmeans;
 pub mod labels;
 pub mod layer_of;

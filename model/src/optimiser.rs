@@ -112,15 +112,12 @@ impl Adam {
             },
         };
         shim::adamw(&self.parameters, &all, &self.first, &self.second, &steps, settings)?;
-        self.clear();
-        Ok(())
+        self.clear()
     }
 
     /// Clears the gradients without a step.
-    pub fn clear(&mut self) {
-        for parameter in &mut self.parameters {
-            parameter.zero_grad();
-        }
+    pub fn clear(&mut self) -> Result<(), StageError> {
+        shim::clear_gradients(&self.parameters)
     }
 }
 
@@ -192,7 +189,7 @@ mod tests {
         let mut adam = Adam::new(&store, &training::Adam::default());
         (&p * f64::NAN).sum(Kind::Float).backward();
         assert!(adam.gradients().norm.is_nan());
-        adam.clear();
+        adam.clear().unwrap();
         assert_eq!((adam.step(), p.double_value(&[0]), adam.gradients().norm), (0, 0.5, 0.0));
     }
 }

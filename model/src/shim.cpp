@@ -1,12 +1,16 @@
 // What tch lacks, in plain C: every function returns null, or the text of an exception that the caller frees.
 // Headers are narrow on purpose: the whole of ATen takes minutes to compile.
 
+#include "kernels/functions.h"
+
 #include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
 
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -37,6 +41,16 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
     out.reserve(count);
     for (size_t i = 0; i < count; i++) out.push_back(*tensors[i]);
     return out;
+}
+
+std::optional<at::Tensor> optional(const at::Tensor *tensor) {
+    return tensor != nullptr ? std::optional(*tensor) : std::nullopt;
+}
+
+// As autocast would hand it to a matrix product on the CPU.
+at::Tensor lowered(const at::Tensor &x) {
+    if (!at::autocast::is_autocast_enabled(at::kCPU)) return x;
+    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(at::kCPU), x, at::kCPU);
 }
 
 } // namespace
@@ -72,6 +86,59 @@ char *reprise_switches(bool *values) {
 
 char *reprise_flush_denormal(bool on, bool *done) {
     return guarded([&] { *done = at::globalContext().setFlushDenormal(on); });
+}
+
+// Large pieces of memory go back to the system when they are freed, and come back as pages to be cleared: a training step frees and asks for
+// gigabytes. From here on this process keeps what it has.
+void reprise_keep_memory() {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, -1);
+    mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
+// Half precision for what autocast covers, or not; what was cast before is forgotten where asked.
+char *reprise_autocast(bool on_cuda, bool on, bool forget, bool *before) {
+    return guarded([&] {
+        const auto device = on_cuda ? at::kCUDA : at::kCPU;
+        *before = at::autocast::is_autocast_enabled(device);
+        at::autocast::set_autocast_dtype(device, at::kBFloat16);
+        at::autocast::set_autocast_enabled(device, on);
+        if (forget) at::autocast::clear_cache();
+    });
+}
+
+// Takes the gradients away, so that the next ones are written and not added.
+char *reprise_clear_gradients(at::Tensor *const *tensors, size_t count) {
+    return guarded([&] {
+        for (size_t i = 0; i < count; i++) tensors[i]->mutable_grad() = at::Tensor();
+    });
+}
+
+char *reprise_draw_key(uint64_t *key) {
+    return guarded([&] { *key = reprise::draw_key(); });
+}
+
+char *reprise_dropout(at::Tensor *x, at::Tensor *residual, double p, uint64_t key, at::Tensor **out) {
+    return guarded([&] { *out = new at::Tensor(reprise::dropout(*x, optional(residual), p, key)); });
+}
+
+char *reprise_attention(at::Tensor *query, at::Tensor *key, at::Tensor *value, at::Tensor *keys, double p, uint64_t random_key, at::Tensor **out) {
+    return guarded([&] {
+        *out = new at::Tensor(reprise::attention(lowered(*query), lowered(*key), lowered(*value), optional(keys), p, random_key));
+    });
+}
+
+char *reprise_convolution(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, int64_t stride, at::Tensor **out) {
+    return guarded([&] {
+        const auto added = bias != nullptr ? std::optional(lowered(*bias)) : std::nullopt;
+        *out = new at::Tensor(reprise::convolution(lowered(*x), lowered(*weight), added, stride));
+    });
+}
+
+char *reprise_group_norm_gelu(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, double epsilon, at::Tensor **out) {
+    return guarded([&] { *out = new at::Tensor(reprise::group_norm_gelu(*x, *weight, *bias, epsilon)); });
 }
 
 char *reprise_adamw(

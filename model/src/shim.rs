@@ -1,8 +1,8 @@
-//! What tch lacks of libtorch, from `shim.cpp`: its CUDA part on demand, determinism switches and the fused optimiser step.
+//! What tch lacks of libtorch, from `shim.cpp`: its CUDA part on demand, determinism switches, autocast and the fused optimiser step.
 
 use std::ffi::{CStr, c_char, c_void};
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::failure::StageError;
 
@@ -11,6 +11,9 @@ unsafe extern "C" {
     fn reprise_deterministic(on: bool) -> *mut c_char;
     fn reprise_switches(values: *mut bool) -> *mut c_char;
     fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
+    fn reprise_keep_memory();
+    fn reprise_autocast(on_cuda: bool, on: bool, forget: bool, before: *mut bool) -> *mut c_char;
+    fn reprise_clear_gradients(tensors: *const *mut c_void, count: usize) -> *mut c_char;
     fn reprise_adamw(
         parameters: *const *mut c_void,
         gradients: *const *mut c_void,
@@ -28,7 +31,7 @@ unsafe extern "C" {
 }
 
 /// The exception that a function of `shim.cpp` returned.
-fn checked(error: *mut c_char) -> Result<(), StageError> {
+pub(crate) fn checked(error: *mut c_char) -> Result<(), StageError> {
     if error.is_null() {
         return Ok(());
     }
@@ -82,6 +85,48 @@ pub fn set_flush_denormal(on: bool) -> Result<bool, StageError> {
     // SAFETY: `done` outlives the call.
     checked(unsafe { reprise_flush_denormal(on, &raw mut done) })?;
     Ok(done)
+}
+
+/// Keeps freed memory in this process from now on, where the C library allows that: training takes and frees the same pieces at every step.
+pub fn keep_memory() {
+    // SAFETY: takes nothing and changes the allocator's settings alone.
+    unsafe { reprise_keep_memory() }
+}
+
+/// While it lives, products on a device compute in bfloat16 or again in single precision (PyTorch's autocast); gradients follow what was
+/// computed.
+#[derive(Debug)]
+pub struct Autocast {
+    on_cuda: bool,
+    on: bool,
+    before: bool,
+}
+
+impl Autocast {
+    /// Switches it on or off until the guard is dropped.
+    pub fn set(device: Device, on: bool) -> Result<Self, StageError> {
+        let (on_cuda, mut before) = (device.is_cuda(), false);
+        // SAFETY: `before` outlives the call.
+        checked(unsafe { reprise_autocast(on_cuda, on, false, &raw mut before) })?;
+        Ok(Self { on_cuda, on, before })
+    }
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        let mut ended = false;
+        // Weights are cast once while it is on; what was cast goes with the outermost guard. Nothing here can fail.
+        // SAFETY: `ended` outlives the call.
+        let _ =
+            checked(unsafe { reprise_autocast(self.on_cuda, self.before, self.on && !self.before, &raw mut ended) });
+    }
+}
+
+/// Takes the gradients of `parameters` away, so that the next backward pass writes them and needn't add.
+pub fn clear_gradients(parameters: &[Tensor]) -> Result<(), StageError> {
+    let pointers: Vec<*mut c_void> = parameters.iter().map(|x| x.as_ptr().cast_mut().cast()).collect();
+    // SAFETY: as many pointers as the count says, to tensors that outlive the call.
+    checked(unsafe { reprise_clear_gradients(pointers.as_ptr(), pointers.len()) })
 }
 
 /// Parameters of one optimiser step, as `torch.optim.AdamW` names them.

@@ -25,6 +25,9 @@ pub struct Pretraining {
     pub schedule: LinearSchedule,
     /// How utterances become batches.
     pub batching: Batching,
+    /// What products are computed in.
+    #[serde(skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
     /// Steps between two validations; the last step is always validated.
     pub validate_every: Count,
     /// What counts as a training that went wrong, and what is done then.
@@ -46,9 +49,28 @@ impl Default for Pretraining {
             },
             schedule: LinearSchedule::default(),
             batching: Batching::default(),
+            precision: Precision::Fp32,
             validate_every: count(5_000),
             guards: Guards::default(),
         }
+    }
+}
+
+/// What products and convolutions of a training step are computed in. Weights, their steps, the residual stream, norms, heads and losses
+/// are always in single precision, and so is everything outside of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    Fp32,
+    /// bfloat16, whose range is that of single precision, so that no loss is scaled.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether products are computed as everything else is.
+    pub fn is_single(&self) -> bool {
+        *self == Self::Fp32
     }
 }
 

@@ -4,10 +4,11 @@
 
 use reprise_spec::network::{LayerNormPlacement, Network};
 use tch::nn::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Mode;
 use crate::analysis::similarity::{self, Attention};
+use crate::kernels;
 use crate::layers::{LayerNorm, Linear};
 
 /// Parameters `attention.{q,k,v,out}_proj.*`, `layer_norm.*`, `feed_forward.{intermediate,output}_dense.*`, `final_layer_norm.*`.
@@ -55,14 +56,20 @@ impl Layer {
     pub fn forward(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
         match self.placement {
             LayerNormPlacement::Post => {
-                let x_btd = self.attention_norm.forward(&(x_btd + self.attend(x_btd, mask, mode)));
-                self.final_norm.forward(&(&x_btd + self.feed_forward(&x_btd, mode)))
+                let x_btd = self.attention_norm.forward(&self.add(x_btd, &self.attend(x_btd, mask, mode), mode));
+                self.final_norm.forward(&self.add(&x_btd, &self.feed_forward(&x_btd, mode), mode))
             }
             LayerNormPlacement::Pre => {
-                let x_btd = x_btd + self.attend(&self.attention_norm.forward(x_btd), mask, mode);
-                &x_btd + self.feed_forward(&self.final_norm.forward(&x_btd), mode)
+                let attended = self.attend(&self.attention_norm.forward(x_btd), mask, mode);
+                let x_btd = self.add(x_btd, &attended, mode);
+                self.add(&x_btd, &self.feed_forward(&self.final_norm.forward(&x_btd), mode), mode)
             }
         }
+    }
+
+    /// What a part of the block gives, with dropout, on top of what went in.
+    fn add(&self, x_btd: &Tensor, y_btd: &Tensor, mode: Mode) -> Tensor {
+        mode.add(x_btd, y_btd, self.residual_dropout)
     }
 
     fn attend(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
@@ -74,23 +81,31 @@ impl Layer {
         if let Mode::Look(glances) = mode {
             glances.borrow_mut().push(look(&query_bhte, &key_bhte, mask));
         }
-        let y_bhte = Tensor::scaled_dot_product_attention(
-            &query_bhte,
-            &key_bhte,
-            &split(&self.value),
-            mask,
-            mode.probability(self.attention_dropout),
-            false,
-            None,
-            false,
-        );
-        let y_btd = y_bhte.transpose(1, 2).reshape([rows, frames, width]);
-        mode.dropout(self.out.forward(&y_btd), self.residual_dropout)
+        let p = mode.probability(self.attention_dropout);
+        let value_bhte = split(&self.value);
+        let y_bhte = match kernel_mask(mask, p, x_btd) {
+            Some(keys_bt) => kernels::attention(&query_bhte, &key_bhte, &value_bhte, keys_bt.as_ref(), p),
+            None => {
+                Tensor::scaled_dot_product_attention(&query_bhte, &key_bhte, &value_bhte, mask, p, false, None, false)
+            }
+        };
+        self.out.forward(&y_bhte.transpose(1, 2).reshape([rows, frames, width]))
     }
 
     fn feed_forward(&self, x_btd: &Tensor, mode: Mode) -> Tensor {
         let inner = mode.dropout(self.intermediate.forward(x_btd).gelu("none"), self.activation_dropout);
-        mode.dropout(self.output.forward(&inner), self.residual_dropout)
+        self.output.forward(&inner)
+    }
+}
+
+/// The mask as [`kernels::attention`] takes it, where that is faster than libtorch's: with dropout on a CPU, unless numbers are added.
+fn kernel_mask(mask: Option<&Tensor>, p: f64, x_btd: &Tensor) -> Option<Option<Tensor>> {
+    if p == 0.0 || x_btd.device() != Device::Cpu {
+        return None;
+    }
+    match mask {
+        None => Some(None),
+        Some(mask) => (mask.kind() == Kind::Bool).then(|| Some(mask.squeeze_dim(1).squeeze_dim(1))),
     }
 }
 

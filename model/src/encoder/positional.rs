@@ -7,6 +7,7 @@ use reprise_spec::network::{Initialisation, PositionalConvolution as Settings};
 use tch::nn::{self, Init, Path};
 use tch::{Device, Tensor};
 
+use super::Mode;
 use crate::layers::parameter;
 
 /// Parameters `weight_g` (1 × 1 × kernel), `weight_v` (D × D/groups × kernel) and `bias` (D).
@@ -38,10 +39,17 @@ impl PositionalConvolution {
     }
 
     /// B × T × D to B × T × D: convolution with same padding (an even kernel drops its last step), then GELU.
-    pub fn forward(&self, x_btd: &Tensor) -> Tensor {
+    pub fn forward(&self, x_btd: &Tensor, mode: Mode) -> Tensor {
         let weight = &self.v_dck * (&self.g_11k / tap_norms(&self.v_dck));
         let half = self.v_dck.size()[2] / 2;
         let frames = x_btd.size()[1];
+        if let (Mode::Train { .. }, Device::Cpu) = (mode, x_btd.device()) {
+            // As an image of one line that holds its channels side by side, which libtorch convolves without moving it.
+            let x_bd1t = x_btd.unsqueeze(1).permute([0, 3, 1, 2]);
+            let weight = weight.unsqueeze(2);
+            let y_bd1t = x_bd1t.conv2d(&weight, Some(&self.bias), [1, 1], [0, half], [1, 1], self.groups);
+            return y_bd1t.permute([0, 2, 3, 1]).squeeze_dim(1).narrow(1, 0, frames).gelu("none");
+        }
         let y_bdt = x_btd.transpose(1, 2).conv1d(&weight, Some(&self.bias), 1, half, 1, self.groups);
         y_bdt.narrow(2, 0, frames).gelu("none").transpose(1, 2)
     }

@@ -8,9 +8,11 @@
 //! behind an utterance changes its frames, in the references too.
 
 use reprise_spec::network::{FrontEndNorm, Initialisation, WaveFrontEnd as Settings};
-use tch::Tensor;
 use tch::nn::{Init, Path, init};
+use tch::{Device, Tensor};
 
+use crate::encoder::Mode;
+use crate::kernels;
 use crate::layers::parameter;
 
 /// Parameters `conv_layers.{i}.conv.weight` (C × C × kernel, `.bias` if asked for) and `conv_layers.{i}.layer_norm.{weight,bias}`.
@@ -86,7 +88,30 @@ impl WaveFrontEnd {
     }
 
     /// B × S to B × T × C, T = ⌊(S − 80)/320⌋ for the published kernels and strides.
-    pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
+    pub fn forward(&self, wave_bs: &Tensor, mode: Mode) -> Tensor {
+        match (mode, wave_bs.device()) {
+            (Mode::Train { .. }, Device::Cpu) => self.frame_by_frame(wave_bs),
+            _ => self.channel_by_channel(wave_bs),
+        }
+    }
+
+    /// On frames that hold their channels side by side, which a CPU learns faster on; equal to [`Self::channel_by_channel`] but for rounding.
+    fn frame_by_frame(&self, wave_bs: &Tensor) -> Tensor {
+        let mut x_btc = wave_bs.unsqueeze(-1);
+        for block in &self.blocks {
+            let y_btc = kernels::convolution(&x_btc, &block.weight, block.bias.as_ref(), block.stride);
+            x_btc = match &block.norm {
+                Norm::None => y_btc.gelu("none"),
+                Norm::Group { weight, bias } => kernels::group_norm_gelu(&y_btc, weight, bias),
+                Norm::Layer { weight, bias } => {
+                    y_btc.layer_norm(weight.size(), Some(weight), Some(bias), 1e-5, true).gelu("none")
+                }
+            };
+        }
+        x_btc
+    }
+
+    fn channel_by_channel(&self, wave_bs: &Tensor) -> Tensor {
         let mut x_bct = wave_bs.unsqueeze(1);
         for block in &self.blocks {
             x_bct = x_bct.conv1d(&block.weight, block.bias.as_ref(), block.stride, 0, 1, 1);
@@ -115,5 +140,36 @@ impl WaveFrontEnd {
             }
         }
         parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reprise_spec::values::Count;
+    use tch::Kind;
+    use tch::nn::VarStore;
+
+    use super::*;
+
+    #[test]
+    fn learning_computes_what_evaluation_does_with_any_norm_and_bias() {
+        for norm in [FrontEndNorm::Group, FrontEndNorm::Layer] {
+            tch::manual_seed(1);
+            let settings = Settings { norm, bias: true, channels: Count::try_from(24).unwrap(), ..Settings::default() };
+            let store = VarStore::new(Device::Cpu);
+            let front_end = WaveFrontEnd::new(&store.root(), &settings, Initialisation::Fairseq);
+            let wave_bs = Tensor::randn([2, 7_001], (Kind::Float, Device::Cpu));
+            let gradients = |frames: &Tensor| {
+                Tensor::run_backward(&[frames.sin().sum(Kind::Float)], &front_end.parameters(), false, false)
+            };
+            let evaluated = front_end.forward(&wave_bs, Mode::Evaluate);
+            let learnt = front_end.forward(&wave_bs, Mode::Train { skipped: &[] });
+            assert_eq!(learnt.size(), evaluated.size());
+            assert!((&learnt - &evaluated).abs().max().double_value(&[]) < 1e-5);
+            for (learnt, evaluated) in gradients(&learnt).iter().zip(gradients(&evaluated)) {
+                let scale = 1.0 + evaluated.abs().max().double_value(&[]);
+                assert!((learnt - evaluated).abs().max().double_value(&[]) < 1e-4 * scale);
+            }
+        }
     }
 }

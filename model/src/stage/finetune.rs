@@ -20,6 +20,7 @@ use crate::finetune::{Examples, Finetuner, Learned};
 use crate::guards::{Finding, Verdict, Watch};
 use crate::recogniser;
 use crate::report::STOP;
+use crate::shim;
 use crate::vocabulary::Vocabulary;
 
 /// What a checkpoint knows beside parameters and moments.
@@ -44,6 +45,7 @@ struct Validation {
 
 /// Writes `model.safetensors`, `model.json`, `vocabulary.txt` and `validation.tsv`.
 pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
+    shim::keep_memory();
     let finetuning = &settings.finetuning;
     let train = Corpora::read(work, &settings.train_on)?;
     let watched = Corpora::read(work, &settings.validate_on)?;

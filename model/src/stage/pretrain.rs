@@ -22,6 +22,7 @@ use crate::labels::Labels;
 use crate::model_folder::{self, About, Family, Output};
 use crate::report::STOP;
 use crate::selection::Labelled;
+use crate::shim;
 
 mod model;
 mod progress;
@@ -36,6 +37,7 @@ use validation::Validation;
 
 /// Executes the stage.
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
+    shim::keep_memory();
     let seed = work.seed()?;
     let (train, validate) = data(settings, work)?;
     let per_epoch = batches_an_epoch(settings, &train, seed, work)?;

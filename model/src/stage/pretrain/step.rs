@@ -1,5 +1,7 @@
 //! One step of training on one batch.
 
+use reprise_spec::training::Precision;
+
 use super::model::{gradient_scale, penalty_weight};
 use super::training::Training;
 use crate::batch::Crop;
@@ -10,6 +12,7 @@ use crate::loader::Waves;
 use crate::mask;
 use crate::objective::{Objective, Sampling};
 use crate::random::Draws;
+use crate::shim::Autocast;
 
 impl Training<'_> {
     /// The next step, on one batch. Where guards stop it, nothing has been moved and the progress is as it was.
@@ -30,7 +33,11 @@ impl Training<'_> {
         let wave_bs = waves.wave_bs.f_to_device(device)?;
         let mode = Mode::Train { skipped: &skipped };
         let taps = model.objective.taps(&settings.pretraining);
-        let pass = model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
+        let pass = {
+            let half = settings.pretraining.precision == Precision::Bf16;
+            let _autocast = half.then(|| Autocast::set(device, true)).transpose()?;
+            model.hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps)
+        };
         let distractors = |row: usize| draws("pretrain distractors", &waves.crops[row]);
         let sampling = Sampling { distractors: &distractors, step: Some(step) };
         let losses = model.objective.losses(&pass, &selection, &settings.pretraining.loss, &sampling);
@@ -50,7 +57,7 @@ impl Training<'_> {
         progress.step += 1;
         progress.samples += waves.lengths.iter().sum::<u64>();
         if let Verdict::Answered(_) = verdict {
-            adam.clear();
+            adam.clear()?;
             return Ok(verdict);
         }
         adam.step_at(rate, gradients)?;

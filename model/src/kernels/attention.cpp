@@ -1,0 +1,209 @@
+// Scaled dot-product attention with dropout: two batched products, and between them one pass over the scores, which stay in cache a row
+// at a time. libtorch's fused kernel for the CPU knows no dropout, and its other path makes seven passes.
+
+#include "functions.h"
+#include "parallel.h"
+#include "random.h"
+
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace reprise {
+namespace {
+
+// Which elements of a row are kept: numbers of the groups that it touches.
+struct Row {
+    std::vector<uint16_t> numbers;
+    explicit Row(int64_t length) : numbers(((length + GROUP - 1) / GROUP + 1) * GROUP + WIDE) {}
+
+    REPRISE_INLINE const uint16_t *of(Row &row, const Keep &keep, int64_t begin, int64_t length) {
+        const int64_t first = begin / GROUP, last = (begin + length - 1) / GROUP;
+        for (int64_t group = first; group <= last; group++) {
+            random(keep.key, static_cast<uint64_t>(group), row.numbers.data() + (group - first) * GROUP);
+        }
+        return row.numbers.data() + (begin - first * GROUP);
+    }
+};
+
+// Scores of a row to their softmax p, and to p with dropout. `length` is a multiple of WIDE in the buffer, −∞ behind the end.
+template <typename T>
+REPRISE_INLINE void forward_rows(
+    T *scores, T *dropped, const bool *keys, int64_t rows_of_keys, Keep keep, float factor, int64_t length, int64_t begin, int64_t end
+) {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    const int64_t padded = (length + WIDE - 1) / WIDE * WIDE;
+    std::vector<float> buffer(padded);
+    Row random_row(length);
+    for (int64_t row = begin; row < end; row++) {
+        T *s = scores + row * length, *d = dropped + row * length;
+        const bool *seen = keys == nullptr ? nullptr : keys + row / rows_of_keys * length;
+        floats most = spread(lowest);
+        for (int64_t i = 0; i < length; i += WIDE) {
+            const int64_t left = length - i;
+            floats x = left >= WIDE ? load(s + i) * factor : load_some(s + i, left, lowest) * factor;
+            if (seen != nullptr) {
+                float lanes[WIDE];
+                store(lanes, x);
+                for (int64_t j = 0; j < std::min(WIDE, left); j++) lanes[j] = seen[i + j] ? lanes[j] : lowest;
+                x = load(lanes);
+            }
+            store(&buffer[i], x);
+            most = choose(x == x, larger(most, x), x);
+        }
+        const float top = largest(most);
+        floats total = spread(0.0f);
+        for (int64_t i = 0; i < padded; i += WIDE) {
+            const floats y = exponential(load(&buffer[i]) - top);
+            store(&buffer[i], y);
+            total += y;
+        }
+        const float share = 1.0f / sum(total);
+        const uint16_t *numbers = Row::of(random_row, keep, row * length, length);
+        for (int64_t i = 0; i < length; i += WIDE) {
+            const int64_t left = length - i;
+            const floats p = load(&buffer[i]) * share;
+            const floats kept = p * Keep::factor(keep, numbers + i);
+            if (left >= WIDE) store(s + i, p), store(d + i, kept);
+            else store_some(s + i, p, left), store_some(d + i, kept, left);
+        }
+    }
+}
+
+// Gradients of a row of p with dropout to those of its scores, in place; p with dropout is made again beside it.
+template <typename T>
+REPRISE_INLINE void backward_rows(
+    T *gradients, const T *shares, T *dropped, Keep keep, float factor, int64_t length, int64_t begin, int64_t end
+) {
+    const int64_t padded = (length + WIDE - 1) / WIDE * WIDE;
+    std::vector<float> buffer(padded);
+    Row random_row(length);
+    for (int64_t row = begin; row < end; row++) {
+        T *g = gradients + row * length, *d = dropped + row * length;
+        const T *p = shares + row * length;
+        const uint16_t *numbers = Row::of(random_row, keep, row * length, length);
+        floats total = spread(0.0f);
+        for (int64_t i = 0; i < length; i += WIDE) {
+            const int64_t left = length - i;
+            const bool whole = left >= WIDE;
+            const floats kept = Keep::factor(keep, numbers + i);
+            const floats share = whole ? load(p + i) : load_some(p + i, left, 0.0f);
+            const floats gradient = (whole ? load(g + i) : load_some(g + i, left, 0.0f)) * kept;
+            store(&buffer[i], gradient);
+            total += gradient * share;
+            if (whole) store(d + i, share * kept);
+            else store_some(d + i, share * kept, left);
+        }
+        const float mean = sum(total);
+        for (int64_t i = 0; i < length; i += WIDE) {
+            const int64_t left = length - i;
+            const floats share = left >= WIDE ? load(p + i) : load_some(p + i, left, 0.0f);
+            const floats result = (load(&buffer[i]) - mean) * share * factor;
+            if (left >= WIDE) store(g + i, result);
+            else store_some(g + i, result, left);
+        }
+    }
+}
+
+#define ROWS(SUFFIX, T)                                                                                                                    \
+    REPRISE_CLONES void forward_##SUFFIX(                                                                                                  \
+        T *s, T *d, const bool *keys, int64_t rows_of_keys, Keep keep, float factor, int64_t length, int64_t begin, int64_t end            \
+    ) {                                                                                                                                    \
+        forward_rows(s, d, keys, rows_of_keys, keep, factor, length, begin, end);                                                          \
+    }                                                                                                                                      \
+    REPRISE_CLONES void backward_##SUFFIX(                                                                                                 \
+        T *g, const T *p, T *d, Keep keep, float factor, int64_t length, int64_t begin, int64_t end                                       \
+    ) {                                                                                                                                    \
+        backward_rows(g, p, d, keep, factor, length, begin, end);                                                                          \
+    }
+ROWS(float, float)
+ROWS(bfloat, c10::BFloat16)
+
+// N × T × T scores to shares in place; gives the shares with dropout.
+at::Tensor shares(at::Tensor &scores, const std::optional<at::Tensor> &keys, int64_t heads, Keep keep, float factor) {
+    at::Tensor dropped = at::empty_like(scores);
+    const int64_t length = scores.size(2), rows = scores.size(0) * length;
+    const bool *seen = keys ? keys->const_data_ptr<bool>() : nullptr;
+    const int64_t rows_of_keys = heads * length;
+    if (scores.scalar_type() == at::kBFloat16) {
+        auto *s = scores.mutable_data_ptr<c10::BFloat16>(), *d = dropped.mutable_data_ptr<c10::BFloat16>();
+        parallel(rows, 16, [&](int64_t begin, int64_t end) {
+            forward_bfloat(s, d, seen, rows_of_keys, keep, factor, length, begin, end);
+        });
+    } else {
+        auto *s = scores.mutable_data_ptr<float>(), *d = dropped.mutable_data_ptr<float>();
+        parallel(rows, 16, [&](int64_t begin, int64_t end) {
+            forward_float(s, d, seen, rows_of_keys, keep, factor, length, begin, end);
+        });
+    }
+    return dropped;
+}
+
+at::Tensor scores_of(at::Tensor &gradients, const at::Tensor &shares, Keep keep, float factor) {
+    at::Tensor dropped = at::empty_like(shares);
+    const int64_t length = shares.size(2), rows = shares.size(0) * length;
+    if (shares.scalar_type() == at::kBFloat16) {
+        auto *g = gradients.mutable_data_ptr<c10::BFloat16>(), *d = dropped.mutable_data_ptr<c10::BFloat16>();
+        const auto *p = shares.const_data_ptr<c10::BFloat16>();
+        parallel(rows, 16, [&](int64_t begin, int64_t end) { backward_bfloat(g, p, d, keep, factor, length, begin, end); });
+    } else {
+        auto *g = gradients.mutable_data_ptr<float>(), *d = dropped.mutable_data_ptr<float>();
+        const auto *p = shares.const_data_ptr<float>();
+        parallel(rows, 16, [&](int64_t begin, int64_t end) { backward_float(g, p, d, keep, factor, length, begin, end); });
+    }
+    return dropped;
+}
+
+struct Attention : torch::autograd::Function<Attention> {
+    // N × T × E each, N being rows × heads.
+    static at::Tensor forward(
+        torch::autograd::AutogradContext *context, const at::Tensor &query, const at::Tensor &key, const at::Tensor &value,
+        const std::optional<at::Tensor> &keys, int64_t heads, double p, int64_t random_key
+    ) {
+        const float factor = 1.0f / std::sqrt(static_cast<float>(query.size(2)));
+        at::Tensor scores = at::bmm(query, key.transpose(1, 2));
+        const at::Tensor dropped = shares(scores, keys, heads, Keep(static_cast<uint64_t>(random_key), p), factor);
+        context->save_for_backward({query, key, value, scores});
+        context->saved_data["p"] = p;
+        context->saved_data["key"] = random_key;
+        return at::bmm(dropped, value);
+    }
+
+    static torch::autograd::variable_list
+    backward(torch::autograd::AutogradContext *context, torch::autograd::variable_list gradients) {
+        const auto saved = context->get_saved_variables();
+        const at::Tensor &query = saved[0], &key = saved[1], &value = saved[2], &shares = saved[3];
+        const Keep keep(static_cast<uint64_t>(context->saved_data["key"].toInt()), context->saved_data["p"].toDouble());
+        const float factor = 1.0f / std::sqrt(static_cast<float>(query.size(2)));
+        const at::Tensor gradient = gradients[0].contiguous();
+        at::Tensor of_scores = at::bmm(gradient, value.transpose(1, 2));
+        const at::Tensor dropped = scores_of(of_scores, shares, keep, factor);
+        return {
+            at::bmm(of_scores, key),
+            at::bmm(of_scores.transpose(1, 2), query),
+            at::bmm(dropped.transpose(1, 2), gradient),
+            {}, {}, {}, {},
+        };
+    }
+};
+
+} // namespace
+
+at::Tensor attention(
+    const at::Tensor &query, const at::Tensor &key, const at::Tensor &value, const std::optional<at::Tensor> &keys, double p,
+    uint64_t random_key
+) {
+    const int64_t rows = query.size(0), heads = query.size(1), frames = query.size(2), width = query.size(3);
+    TORCH_CHECK(key.size(2) == frames && value.size(2) == frames, "attention is of a sequence to itself");
+    const auto flat = [&](const at::Tensor &x) { return x.reshape({rows * heads, frames, width}); };
+    const std::optional<at::Tensor> seen = keys ? std::optional(keys->contiguous()) : std::nullopt;
+    const at::Tensor y =
+        Attention::apply(flat(query), flat(key), flat(value), seen, heads, p, static_cast<int64_t>(random_key));
+    return y.view({rows, heads, frames, width});
+}
+
+} // namespace reprise
