@@ -4,6 +4,7 @@ use std::fs;
 
 use reprise_model::batch::Crop;
 use reprise_model::ctc::CtcModel;
+use reprise_model::encoder::Mode;
 use reprise_model::framing::Framing;
 use reprise_model::front_end::FrontEnd;
 use reprise_model::optimiser::Adam;
@@ -43,9 +44,11 @@ fn subsampled_log_mel_is_the_transcription_s() {
         let store = VarStore::new(Device::Cpu);
         let front_end = FrontEnd::new(&store.root(), &front_end(subsampling));
         weights::fill(&store);
-        let alone: Vec<Tensor> =
-            waves().iter().map(|wave| front_end.forward(&wave.unsqueeze(0), None).squeeze_dim(0)).collect();
-        let together = front_end.forward(&pad(&waves()), Some(&WAVES));
+        let alone: Vec<Tensor> = waves()
+            .iter()
+            .map(|wave| front_end.forward(&wave.unsqueeze(0), None, Mode::Evaluate).squeeze_dim(0))
+            .collect();
+        let together = front_end.forward(&pad(&waves()), Some(&WAVES), Mode::Evaluate);
         let mut total = Tensor::zeros([1], (Kind::Float, Device::Cpu));
         for (row, (samples, alone)) in WAVES.iter().zip(&alone).enumerate() {
             let expected = &theirs[&format!("{name}.{samples}")];
