@@ -165,10 +165,10 @@ fn frames(count: i64, width: i64) -> (Tensor, Tensor) {
     (draw(count), draw(HELD_OUT))
 }
 
-/// Prints the seconds of each phase of one fit.
+/// Prints when each phase of one fit ended, in seconds, and how many seconds of all threads it had taken by then.
 fn phases(problem: &Problem) {
     let (frames_nd, held_out_nd) = frames(problem.frames, problem.width);
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), of_all_threads());
     let mut ends = BTreeMap::new();
     let mut watch = |moment| {
         let (phase, done) = match moment {
@@ -177,13 +177,22 @@ fn phases(problem: &Problem) {
             Moment::Batch { done, .. } => ("3 batches", done),
             Moment::Pass { done, .. } => ("3 passes", done),
         };
-        ends.insert(phase, (done, start.elapsed().as_secs_f64()));
+        ends.insert(phase, (done, start.elapsed().as_secs_f64(), of_all_threads() - before));
         Ok(())
     };
     let fit = kmeans::fit(&frames_nd, problem.clusters, &Clustering::default(), 0, &mut watch);
-    println!("{}: {ends:.2?}, all {:.2} s", problem.name, start.elapsed().as_secs_f64());
+    let (seconds, all) = (start.elapsed().as_secs_f64(), of_all_threads() - before);
+    println!("{}: {ends:.2?}, all {seconds:.2} s, {all:.2} s of all threads", problem.name);
     let centroids = fit.expect("more frames than clusters").centroids;
     println!("{}: held-out inertia {:.6}", problem.name, inertia(&centroids, &held_out_nd));
+}
+
+/// Processor time of this process so far, in seconds; 0 where the system doesn't tell.
+fn of_all_threads() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    // User and system time are fields 14 and 15, in hundredths of a second; the name is field 2.
+    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.
 }
 
 /// A folder with the frames for the peer.
