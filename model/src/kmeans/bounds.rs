@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::crew::Crew;
 use super::frames::{BLOCK, Frames, Nearest, Seen};
-use super::matrix::{any_within, distance, dot, least, subtract};
+use super::matrix::{any_within, distance, dot, least, soon, subtract};
 
 /// Frames that one thread looks at before it looks for others.
 const SHARE: usize = 1024;
@@ -79,6 +79,11 @@ impl Bounds {
             let mut found = vec![(0, 0.); sample.len()];
             let (mut open, mut frame) = (Vec::new(), vec![0.; width]);
             for (at, &(row, _)) in sample.iter().enumerate() {
+                if let Some(&(next, _)) = sample.get(at + 1) {
+                    let local = next as usize - first;
+                    soon(frames.given(next as usize));
+                    soon(&lower[local * clusters..(local + 1) * clusters]);
+                }
                 let local = row as usize - first;
                 let lower = &mut lower[local * clusters..(local + 1) * clusters];
                 let since = looked[local].checked_sub(earliest).filter(|_| looked[local] > 0);

@@ -2,7 +2,7 @@
 
 use super::crew::Crew;
 use super::frames::{Frames, Nearest, Seen};
-use super::matrix::{add, dot};
+use super::matrix::{add, dot, soon};
 
 /// Centres that one thread moves before it looks for others.
 const SHARE: usize = 8;
@@ -59,7 +59,10 @@ impl Centres {
                 }
                 let mut count = 0.;
                 sum.fill(0.);
-                for &member in mine {
+                for (at, &member) in mine.iter().enumerate() {
+                    if let Some(&next) = mine.get(at + 1) {
+                        soon(frames.given(sample[next as usize].0 as usize));
+                    }
                     let (row, times) = sample[member as usize];
                     let times = f64::from(times);
                     count += times;

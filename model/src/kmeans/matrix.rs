@@ -134,6 +134,17 @@ wide! {
     }
 }
 
+/// Asks for numbers that are needed soon: rows lie far from each other, and the processor can't guess which one is next.
+#[inline(always)]
+pub fn soon(numbers: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(64 / size_of::<f32>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which every processor of this kind takes, and which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
 #[inline(always)]
 fn folded(left: &[f32], right: &[f32], each: impl Fn(f32, f32) -> f32) -> f32 {
     let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<LANES>(), right.as_chunks::<LANES>());
