@@ -67,28 +67,47 @@ pub fn fit(
     seed: u64,
     watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
 ) -> Result<Fit, StageError> {
-    let count = frames_nd.size()[0] as usize;
-    if count < clusters {
-        return Err(StageError::refused(
-            format!("{count} frames cannot make {clusters} clusters"),
-            "lower `clusters`, or fit on more utterances",
-        ));
-    }
-    let _no_grad = tch::no_grad_guard();
     let frames_nd = frames_nd.contiguous();
-    let plan = Plan::new(count, clusters, settings, seed);
-    match Matrix::of(&frames_nd) {
-        Some(all) => {
-            let mut descent = InMemory::best_start(all, &plan, watch)?;
-            descend(&mut descent, settings, seed, watch)?;
-            Ok(descent.finish())
-        }
-        None => {
-            let mut descent = OnDevice::best_start(&frames_nd, &plan, watch)?;
-            descend(&mut descent, settings, seed, watch)?;
-            Ok(descent.finish())
-        }
+    if let Some(Matrix { numbers, width }) = Matrix::of(&frames_nd) {
+        return fit_rows(numbers, width, clusters, settings, seed, watch);
     }
+    let count = frames_nd.size()[0] as usize;
+    enough(count, clusters)?;
+    let _no_grad = tch::no_grad_guard();
+    let mut descent = OnDevice::best_start(&frames_nd, &Plan::new(count, clusters, settings, seed), watch)?;
+    descend(&mut descent, settings, seed, watch)?;
+    Ok(descent.finish())
+}
+
+/// Fits K clusters to frames of `width` numbers that lie in memory one after the other, or in a file that is mapped there: the fit reads
+/// them where they lie, and beside them needs some 30 bytes of memory a frame, and what bounds and distances need where these are kept.
+///
+/// # Errors
+/// Fewer frames than clusters.
+pub fn fit_rows(
+    numbers: &[f32],
+    width: usize,
+    clusters: usize,
+    settings: &Clustering,
+    seed: u64,
+    watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
+) -> Result<Fit, StageError> {
+    let all = Matrix { numbers, width };
+    enough(all.rows(), clusters)?;
+    let _no_grad = tch::no_grad_guard();
+    let mut descent = InMemory::best_start(all, &Plan::new(all.rows(), clusters, settings, seed), watch)?;
+    descend(&mut descent, settings, seed, watch)?;
+    Ok(descent.finish())
+}
+
+fn enough(count: usize, clusters: usize) -> Result<(), StageError> {
+    if count >= clusters {
+        return Ok(());
+    }
+    Err(StageError::refused(
+        format!("{count} frames cannot make {clusters} clusters"),
+        "lower `clusters`, or fit on more utterances",
+    ))
 }
 
 /// Goes from the start to the codebook.
