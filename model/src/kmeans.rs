@@ -4,8 +4,16 @@
 //! Source: scikit-learn's `MiniBatchKMeans` with the settings of HuBERT's `learn_kmeans` (hubert.md section 4.3). No cluster is ever
 //! re-seeded: one that is left without frames stays where it is, and [`Fit::usage`] shows it.
 
+mod bounds;
+mod centres;
 mod centroids;
+mod crew;
 mod descent;
+mod frames;
+mod in_memory;
+mod matrix;
+mod on_device;
+mod pairs;
 mod seeding;
 mod sums;
 
@@ -13,8 +21,11 @@ use reprise_spec::strategy::{Algorithm, Clustering};
 use tch::Tensor;
 
 pub use self::centroids::{Assignment, Centroids};
+use self::descent::Descent;
+use self::in_memory::InMemory;
+use self::matrix::Matrix;
+use self::on_device::OnDevice;
 use crate::failure::StageError;
-use crate::random::Draws;
 
 /// Least number of frames that starts are drawn from and compared on, where there are as many.
 const SEEDING_FRAMES: usize = 30_000;
@@ -56,63 +67,90 @@ pub fn fit(
     seed: u64,
     watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
 ) -> Result<Fit, StageError> {
-    let count = frames_nd.size()[0] as usize;
-    if count < clusters {
-        return Err(StageError::refused(
-            format!("{count} frames cannot make {clusters} clusters"),
-            "lower `clusters`, or fit on more utterances",
-        ));
+    let frames_nd = frames_nd.contiguous();
+    if let Some(Matrix { numbers, width }) = Matrix::of(&frames_nd) {
+        return fit_rows(numbers, width, clusters, settings, seed, watch);
     }
+    let count = frames_nd.size()[0] as usize;
+    enough(count, clusters)?;
     let _no_grad = tch::no_grad_guard();
-    let start = best_start(frames_nd, clusters, settings, seed, watch)?;
-    let centroids = match &settings.algorithm {
-        Algorithm::MiniBatch(settings) => descent::mini_batch(start, frames_nd, settings, seed, watch)?,
-        Algorithm::Lloyd(settings) => descent::lloyd(start, frames_nd, settings, watch)?,
-    };
-    let assignment = centroids.assign(frames_nd);
-    let mut usage = vec![0; clusters];
-    assignment.labels().into_iter().for_each(|label| usage[usize::from(label)] += 1);
-    Ok(Fit { inertia: assignment.inertia() / count as f64, centroids, usage })
+    let mut descent = OnDevice::best_start(&frames_nd, &Plan::new(count, clusters, settings, seed), watch)?;
+    descend(&mut descent, settings, seed, watch)?;
+    Ok(descent.finish())
 }
 
-/// Draws the starts and returns the one with the least inertia on the validation sample, the first one on ties.
-fn best_start(
-    frames_nd: &Tensor,
+/// Fits K clusters to frames of `width` numbers that lie in memory one after the other, or in a file that is mapped there: the fit reads
+/// them where they lie, and beside them needs some 30 bytes of memory a frame, and what bounds and distances need where these are kept.
+///
+/// # Errors
+/// Fewer frames than clusters.
+pub fn fit_rows(
+    numbers: &[f32],
+    width: usize,
     clusters: usize,
     settings: &Clustering,
     seed: u64,
     watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
-) -> Result<Centroids, StageError> {
-    let count = frames_nd.size()[0] as usize;
-    let size = match &settings.algorithm {
-        Algorithm::MiniBatch(settings) => 3 * (settings.batch.get() as usize).min(count),
-        Algorithm::Lloyd(_) => SEEDING_FRAMES,
-    };
-    let size = if size < clusters { 3 * clusters } else { size }.min(count);
-    let (starts, total) = (u64::from(settings.starts.get()), clusters as u64);
-    let subset_nd = seeding::subset(frames_nd, size, seed);
-    let mut seeded = |done: usize| watch(Moment::Seeding { done: done as u64, total });
-    let starts_skd = seeding::starts(&subset_nd, clusters, starts as usize, seed, &mut seeded)?;
-    let mut draws = Draws::new(seed, "k-means validation frames", &[], "");
-    let chosen: Vec<u64> = (0..size).map(|_| draws.below(count as u64)).collect();
-    let validation_nd = sample(frames_nd, &chosen);
-    let mut best: Option<(f64, Centroids)> = None;
-    for start in 0..starts {
-        let centroids = Centroids::new(&starts_skd.get(start as i64));
-        let inertia = centroids.assign(&validation_nd).inertia() / size as f64;
-        watch(Moment::Start { done: start + 1, total: starts, inertia })?;
-        if best.as_ref().is_none_or(|(least, _)| inertia < *least) {
-            best = Some((inertia, centroids));
-        }
-    }
-    // `Count` is at least 1, so there is a start.
-    best.map(|(_, centroids)| centroids).ok_or_else(|| StageError::Failed("k-means was given no start".into()))
+) -> Result<Fit, StageError> {
+    let all = Matrix { numbers, width };
+    enough(all.rows(), clusters)?;
+    let _no_grad = tch::no_grad_guard();
+    let mut descent = InMemory::best_start(all, &Plan::new(all.rows(), clusters, settings, seed), watch)?;
+    descend(&mut descent, settings, seed, watch)?;
+    Ok(descent.finish())
 }
 
-/// The chosen rows.
-fn sample(frames_nd: &Tensor, chosen: &[u64]) -> Tensor {
-    let chosen: Vec<i64> = chosen.iter().map(|&row| row as i64).collect();
-    frames_nd.index_select(0, &Tensor::from_slice(&chosen).to_device(frames_nd.device()))
+fn enough(count: usize, clusters: usize) -> Result<(), StageError> {
+    if count >= clusters {
+        return Ok(());
+    }
+    Err(StageError::refused(
+        format!("{count} frames cannot make {clusters} clusters"),
+        "lower `clusters`, or fit on more utterances",
+    ))
+}
+
+/// Goes from the start to the codebook.
+fn descend(
+    descent: &mut dyn Descent,
+    settings: &Clustering,
+    seed: u64,
+    watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    match &settings.algorithm {
+        Algorithm::MiniBatch(settings) => descent::mini_batch(descent, settings, seed, watch),
+        Algorithm::Lloyd(settings) => descent::lloyd(descent, settings, watch),
+    }
+}
+
+/// What a fit begins with.
+struct Plan {
+    clusters: usize,
+    starts: usize,
+    /// Frames that starts are drawn from, and as many that they are compared on.
+    size: usize,
+    seed: u64,
+    /// After how many batches or passes a frame is looked at again.
+    period: usize,
+}
+
+impl Plan {
+    fn new(count: usize, clusters: usize, settings: &Clustering, seed: u64) -> Self {
+        let (size, period) = match &settings.algorithm {
+            Algorithm::MiniBatch(settings) => {
+                let batch = (settings.batch.get() as usize).min(count);
+                (3 * batch, count.div_ceil(batch))
+            }
+            Algorithm::Lloyd(_) => (SEEDING_FRAMES, 1),
+        };
+        let size = if size < clusters { 3 * clusters } else { size }.min(count);
+        Self { clusters, starts: settings.starts.get() as usize, size, seed, period }
+    }
+}
+
+/// `Count` is at least 1, so that there is a start.
+fn no_start() -> StageError {
+    StageError::Failed("k-means was given no start".into())
 }
 
 #[cfg(test)]
@@ -156,6 +194,27 @@ mod tests {
             let centroids = |seed| fit(&frames, 20, &settings, seed, &mut |_| Ok(())).unwrap().centroids;
             assert_eq!(centroids(1).tensor(), centroids(1).tensor());
             assert_ne!(centroids(1).tensor(), centroids(2).tensor());
+        }
+    }
+
+    /// Wide enough for bounds and kept distances: the same draws, and so the same fit but for rounding.
+    #[test]
+    fn frames_in_memory_are_fitted_as_operations_of_libtorch_fit_them() {
+        tch::manual_seed(6);
+        let kinds = Tensor::randn([50, 140], (Kind::Float, Device::Cpu)) * 3.;
+        let at = Tensor::randint(50, [3000], (Kind::Int64, Device::Cpu));
+        let frames = kinds.index_select(0, &at) + Tensor::randn([3000, 140], (Kind::Float, Device::Cpu));
+        let batch = MiniBatch { batch: Count::try_from(500).unwrap(), ..MiniBatch::default() };
+        for settings in [settings(Algorithm::MiniBatch(batch)), settings(Algorithm::Lloyd(Lloyd::default()))] {
+            let ours = fit(&frames, 40, &settings, 1, &mut |_| Ok(())).unwrap();
+            let plan = Plan::new(3000, 40, &settings, 1);
+            let mut theirs = OnDevice::best_start(&frames, &plan, &mut |_| Ok(())).unwrap();
+            descend(&mut theirs, &settings, 1, &mut |_| Ok(())).unwrap();
+            let theirs = theirs.finish();
+            assert_eq!(ours.usage, theirs.usage, "{settings:?}");
+            let apart = (ours.centroids.tensor() - theirs.centroids.tensor()).abs().max().double_value(&[]);
+            assert!(apart < 1e-3, "{settings:?}: {apart}");
+            assert!((ours.inertia - theirs.inertia).abs() < 1e-3 * theirs.inertia, "{settings:?}");
         }
     }
 

@@ -1,12 +1,31 @@
 //! From a start to the codebook: mini-batches with running means, or full passes.
 
 use reprise_spec::strategy::{Lloyd, MiniBatch};
-use tch::{Kind, Tensor};
 
-use super::sums::by_cluster;
-use super::{Centroids, Moment, sample};
+use super::Moment;
 use crate::failure::StageError;
 use crate::random::Draws;
+
+/// Centres, and the frames that move them.
+pub trait Descent {
+    /// How many frames there are.
+    fn count(&self) -> u64;
+
+    /// Assigns some frames, moves each centre to the mean of all that it was ever given, and returns the sum of their squared distances to
+    /// the centres before.
+    fn batch(&mut self, chosen: Vec<u64>) -> f64;
+
+    /// Assigns all frames and moves each centre to the mean of those that it has now; a centre without frames stays. None when no frame
+    /// went to another centre, and nothing moved. The sum is of squared distances to the centres before.
+    fn pass(&mut self) -> (f64, Moved);
+}
+
+/// Whether a pass moved anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    Some,
+    Nothing,
+}
 
 /// Mini-batch k-means as published (hubert.md section 4.3).
 ///
@@ -14,38 +33,26 @@ use crate::random::Draws;
 /// centre of the start replaces it; a centre that no batch touches stays where it is. Stops when the smoothed inertia of the batches has
 /// not been below its least value for `patience` batches; the first batch doesn't count, because it measures the start.
 pub fn mini_batch(
-    start: Centroids,
-    frames_nd: &Tensor,
+    descent: &mut dyn Descent,
     settings: &MiniBatch,
     seed: u64,
     watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
-) -> Result<Centroids, StageError> {
-    let count = frames_nd.size()[0] as u64;
+) -> Result<(), StageError> {
+    let count = descent.count();
     let batch = u64::from(settings.batch.get()).min(count);
     let steps = u64::from(settings.max_passes.get()) * count / batch;
     let smoothing = (2. * batch as f64 / (count as f64 + 1.)).min(1.);
-    let mut centroids = start;
-    let mut centres_kd = centroids.tensor().to_kind(Kind::Double);
-    let mut weight_k = Tensor::zeros([centroids.count() as i64], (Kind::Double, frames_nd.device()));
     let mut stop =
         Patience { smoothing, patience: settings.patience.get(), smoothed: None, least: f64::INFINITY, since: 0 };
     for step in 0..steps {
         let mut draws = Draws::new(seed, "k-means batch", &[step], "");
-        let chosen: Vec<u64> = (0..batch).map(|_| draws.below(count)).collect();
-        let frames = sample(frames_nd, &chosen);
-        let assignment = centroids.assign(&frames);
-        let inertia = assignment.inertia() / batch as f64;
-        let sums = by_cluster(&frames, &assignment.nearest, centroids.count());
-        weight_k += &sums.count_k;
-        let change = (sums.frames_kd - &centres_kd * sums.count_k.unsqueeze(1)) / weight_k.clamp_min(1.).unsqueeze(1);
-        centres_kd += change;
-        centroids = Centroids::new(&centres_kd.to_kind(Kind::Float));
+        let inertia = descent.batch((0..batch).map(|_| draws.below(count)).collect()) / batch as f64;
         watch(Moment::Batch { done: step + 1, total: steps, inertia })?;
         if step > 0 && stop.after(inertia) {
             break;
         }
     }
-    Ok(centroids)
+    Ok(())
 }
 
 /// Watches the exponentially weighted average of the inertia.
@@ -75,26 +82,17 @@ impl Patience {
 /// Lloyd's algorithm: every pass assigns all frames and moves each centre to the mean of its frames, until no frame changes its cluster.
 /// A cluster without frames keeps its centre.
 pub fn lloyd(
-    start: Centroids,
-    frames_nd: &Tensor,
+    descent: &mut dyn Descent,
     settings: &Lloyd,
     watch: &mut dyn FnMut(Moment) -> Result<(), StageError>,
-) -> Result<Centroids, StageError> {
-    let count = frames_nd.size()[0];
-    let mut centroids = start;
-    let mut before: Option<Tensor> = None;
+) -> Result<(), StageError> {
     let total = u64::from(settings.max_passes.get());
     for pass in 0..total {
-        let assignment = centroids.assign(frames_nd);
-        watch(Moment::Pass { done: pass + 1, total, inertia: assignment.inertia() / count as f64 })?;
-        if before.is_some_and(|before| before == assignment.nearest) {
+        let (sum, moved) = descent.pass();
+        watch(Moment::Pass { done: pass + 1, total, inertia: sum / descent.count() as f64 })?;
+        if moved == Moved::Nothing {
             break;
         }
-        let sums = by_cluster(frames_nd, &assignment.nearest, centroids.count());
-        let means = sums.frames_kd / sums.count_k.clamp_min(1.).unsqueeze(1);
-        let alive = sums.count_k.gt(0.).unsqueeze(1);
-        centroids = Centroids::new(&means.to_kind(Kind::Float).where_self(&alive, centroids.tensor()));
-        before = Some(assignment.nearest);
     }
-    Ok(centroids)
+    Ok(())
 }

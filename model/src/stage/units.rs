@@ -1,5 +1,7 @@
 //! `units`: fits a codebook and labels splits with it, in one pass over the frames.
 
+mod fitting;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -8,9 +10,10 @@ use reprise_spec::stage::UnitsStage;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use self::fitting::{Fitting, Gathering, HELD};
 use super::Work;
 use crate::failure::StageError;
-use crate::kmeans::{self, Centroids, Fit, Moment};
+use crate::kmeans::{Centroids, Fit, Moment};
 use crate::labels::{Codebook, LabelWriter, Units};
 use crate::npy;
 use crate::quality::entropy;
@@ -18,8 +21,9 @@ use crate::random::Draws;
 use crate::report::Reporter;
 use crate::source::{Source, Span};
 
-/// Frames that a codebook is fitted on at most; they are held in memory.
-const FIT_FRAMES: usize = 2_000_000;
+/// Frames that a codebook is fitted on at most: a tenth of LibriSpeech, which is what HuBERT's codebooks were fitted on, has as many at
+/// 100 a second.
+const FIT_FRAMES: usize = 40_000_000;
 
 /// Executes the stage. Every utterance is labelled by itself, so that its labels do not depend on its neighbours.
 pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
@@ -28,9 +32,9 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
     splits.extend(settings.label.iter().filter(|split| !settings.fit_on.contains(split)).cloned());
     let mut source = Source::open(settings.source, &splits, work)?;
     let chosen = utterances_to_fit(&source.spans, settings, seed, FIT_FRAMES);
-    let (frames_nd, rows) = gather(&mut source, &chosen, work)?;
+    let (fitting, rows) = gather(&mut source, &chosen, work)?;
     let clusters = settings.clusters.get() as usize;
-    let fit = fit(settings, seed, &frames_nd, work)?;
+    let fit = fit(settings, seed, &fitting, work)?;
 
     let units = Units {
         clusters: settings.clusters.get(),
@@ -48,7 +52,7 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
         work.report.check_stop()?;
         if index >= finished.count() {
             let frames_td = match rows.get(&index) {
-                Some(rows) => frames_nd.narrow(0, rows.start as i64, rows.len() as i64).copy(),
+                Some(rows) => fitting.rows(rows)?,
                 None => source.read(index)?,
             };
             let assignment = codebook.centroids.assign(&frames_td);
@@ -68,7 +72,7 @@ pub fn run(settings: &UnitsStage, work: &mut Work) -> Result<Vec<Score>, StageEr
 
     let dead = fit.usage.iter().filter(|count| **count == 0).count();
     let mut scores = vec![
-        ("frames", frames_nd.size()[0] as f64),
+        ("frames", fitting.count() as f64),
         ("inertia", fit.inertia),
         ("dead-clusters", dead as f64),
         ("usage-perplexity", entropy(&fit.usage).exp()),
@@ -109,7 +113,7 @@ fn utterances_to_fit(spans: &[Span], settings: &UnitsStage, seed: u64, most: usi
 }
 
 /// Fits the codebook, or takes what an earlier attempt has fitted.
-fn fit(settings: &UnitsStage, seed: u64, frames_nd: &Tensor, work: &mut Work) -> Result<Fit, StageError> {
+fn fit(settings: &UnitsStage, seed: u64, fitting: &Fitting, work: &mut Work) -> Result<Fit, StageError> {
     /// What is kept of a fit beside the centroids.
     #[derive(Serialize, Deserialize)]
     struct Kept {
@@ -127,7 +131,7 @@ fn fit(settings: &UnitsStage, seed: u64, frames_nd: &Tensor, work: &mut Work) ->
     }
     let clusters = settings.clusters.get() as usize;
     let mut watch = |moment| show(moment, &mut work.report);
-    let fit = kmeans::fit(frames_nd, clusters, &settings.clustering, seed, &mut watch)?;
+    let fit = fitting.fit(clusters, &settings.clustering, seed, &mut watch)?;
     let centroids = fit.centroids.tensor().to_device(tch::Device::Cpu);
     let kept = Kept { shape: centroids.size2()?, inertia: fit.inertia.to_bits(), usage: fit.usage.clone() };
     if finished.count() == 0 {
@@ -137,15 +141,15 @@ fn fit(settings: &UnitsStage, seed: u64, frames_nd: &Tensor, work: &mut Work) ->
     Ok(fit)
 }
 
-/// Reads the chosen utterances into one tensor; returns it with the rows of each of them. Frames of a layer, which take a pass through a
+/// Reads the chosen utterances, and returns their frames with the rows of each of them. Frames of a layer, which take a pass through a
 /// network, are kept for a further attempt; features are read again as fast.
 fn gather(
     source: &mut Source,
     chosen: &[usize],
     work: &mut Work,
-) -> Result<(Tensor, BTreeMap<usize, Range<usize>>), StageError> {
+) -> Result<(Fitting, BTreeMap<usize, Range<usize>>), StageError> {
     let total: usize = chosen.iter().map(|&index| source.spans[index].frames).sum();
-    let mut frames_nd: Option<Tensor> = None;
+    let mut gathering = Gathering::new(total, HELD, &work.request.work, work.device);
     let (mut rows, mut end) = (BTreeMap::new(), 0);
     let mut finished = match source.passes_through_a_network() {
         true => Some(work.finished("frames")?),
@@ -167,17 +171,13 @@ fn gather(
             }
             None => source.read(index)?,
         };
-        let (count, width) = frames_td.size2()?;
-        let all = match &frames_nd {
-            Some(all) => all,
-            None => frames_nd.insert(Tensor::f_empty([total as i64, width], (Kind::Float, work.device))?),
-        };
-        all.narrow(0, end as i64, count).f_copy_(&frames_td)?;
-        rows.insert(index, end..end + count as usize);
-        end += count as usize;
+        let count = frames_td.size()[0] as usize;
+        gathering.push(&frames_td)?;
+        rows.insert(index, end..end + count);
+        end += count;
         work.report.progress(done as u64 + 1, chosen.len() as u64, "utterances", "reading frames to fit");
     }
-    Ok((frames_nd.unwrap_or_else(|| Tensor::zeros([0, 1], (Kind::Float, work.device))), rows))
+    Ok((gathering.finish()?, rows))
 }
 
 /// Shows how far the fit is and logs its inertia.
