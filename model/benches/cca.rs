@@ -5,8 +5,9 @@
 
 use std::fs;
 
-use reprise_model::analysis::held_out::{Measured as Found, Settings, measure};
+use reprise_model::analysis::held_out::{Measured as Found, Pair, Settings, measure};
 use reprise_model::analysis::view::View;
+use reprise_model::failure::StageError;
 use reprise_model::random::Draws;
 use tch::{Kind, Tensor};
 
@@ -33,7 +34,7 @@ fn main() {
     fs::write(&lines, labels.iter().map(|label| format!("{label}\n")).collect::<String>()).expect("a file");
     let paths = [&rows, &lines].map(|path| path.to_str().expect("a plain name"));
     let mut record = Record::new(threads);
-    for (way, layers, rounds) in [("lean", LAYERS, 1), ("toolkit", 1, 3)] {
+    for (way, layers, rounds) in [("lean", LAYERS, 1), ("toolkit", 2, 1)] {
         if !versus::wanted(way) {
             continue;
         }
@@ -46,18 +47,22 @@ fn main() {
         let what = format!("PWCCA of {layers} layers ({WIDTH} × {WORDS}, {SAMPLES} samples)");
         let name = format!("NumPy, {way}");
         let states = &states[..layers as usize];
-        let found = compare(&what, &name, WANTED, rounds, &mut peer, || ours(states, &labels));
+        let found = compare(&what, &name, WANTED, rounds, &mut peer, || ours(states, &labels, threads));
         agree(&found.ours[0], &found.theirs[0]);
         record.comparisons.push(found);
     }
     record.keep("cca");
 }
 
-fn ours(states: &[Tensor], labels: &[u32]) -> Measured {
+fn ours(states: &[Tensor], labels: &[u32], threads: usize) -> Measured {
     let (found, mut measured) = timed(|| -> Vec<Found> {
         let words = View::one_hot(labels, WORDS as usize).expect("labels below the number of words");
-        let layer = |layer: &Tensor| measure(&View::new(layer)?, &words, labels, &Settings::default(), 3);
-        states.iter().map(layer).collect::<Result<_, _>>().expect("layers that vary")
+        let pair = |layer: &Tensor| Ok(Pair::new(View::new(layer)?, words.shared(), labels.to_vec(), 3));
+        let measured = |layers: &[Tensor]| {
+            let pairs: Result<Vec<_>, StageError> = layers.iter().map(pair).collect();
+            measure(&pairs.expect("views"), &Settings::default())
+        };
+        states.chunks(threads).flat_map(measured).collect::<Result<_, _>>().expect("layers that vary")
     });
     for (place, layer) in found.iter().enumerate() {
         measured.insert(format!("layer-{place:02}"), layer.pwcca.mean);
