@@ -85,9 +85,11 @@ fn states(labels: &[u32]) -> Vec<Tensor> {
     let labels = Tensor::from_slice(&labels.iter().map(|label| i64::from(*label)).collect::<Vec<_>>());
     let layer = |layer: i64| {
         let rank = 40 * (layer + 1);
-        let means = Tensor::randn([WORDS, rank], options).matmul(&Tensor::randn([rank, WIDTH], options)) / (rank as f64).sqrt();
+        let means =
+            Tensor::randn([WORDS, rank], options).matmul(&Tensor::randn([rank, WIDTH], options)) / (rank as f64).sqrt();
         let decay = (Tensor::arange(WIDTH, options) / -150.).exp();
-        let noise = (Tensor::randn([SAMPLES, WIDTH], options) * decay).matmul(&Tensor::randn([WIDTH, WIDTH], options)) / 8.;
+        let noise =
+            (Tensor::randn([SAMPLES, WIDTH], options) * decay).matmul(&Tensor::randn([WIDTH, WIDTH], options)) / 8.;
         means.index_select(0, &labels) * 0.5 + noise + Tensor::randn([SAMPLES, WIDTH], options) * 0.05 + 0.3
     };
     (0..LAYERS).map(layer).collect()

@@ -51,7 +51,8 @@ fn main() {
         if !versus::wanted(way) {
             continue;
         }
-        let numbers = [prefixes as f64, THRESHOLD, WEIGHTS.lm, WEIGHTS.word, threads as f64].map(|number| number.to_string());
+        let numbers =
+            [prefixes as f64, THRESHOLD, WEIGHTS.lm, WEIGHTS.word, threads as f64].map(|number| number.to_string());
         let mut arguments = vec![folder.path().to_str().expect("a plain name"), way];
         arguments.extend(numbers.iter().map(String::as_str));
         let mut peer = Peer::start("model/benches/peers/decoding.py", &arguments, threads);
@@ -108,7 +109,11 @@ impl Task {
         let one = |values: &Vec<f32>| {
             let scores_tv = LogProbabilities::new(values, self.vocabulary.size()).expect("whole frames");
             if way == "words" {
-                let beam = Beam { prefixes: count(prefixes), threshold: THRESHOLD.try_into().expect("positive"), n_best: count(1) };
+                let beam = Beam {
+                    prefixes: count(prefixes),
+                    threshold: THRESHOLD.try_into().expect("positive"),
+                    n_best: count(1),
+                };
                 let found = self.words.search(scores_tv, &beam, WEIGHTS);
                 return found.first().map_or(String::new(), |best| self.words.text(&best.label));
             }
@@ -119,7 +124,9 @@ impl Task {
         let next = AtomicUsize::new(0);
         let mine = || {
             let mut heard = Vec::new();
-            while let Some((place, values)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, self.frames.get(at)?))) {
+            while let Some((place, values)) =
+                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, self.frames.get(at)?)))
+            {
                 heard.push((place, one(values)));
             }
             heard
@@ -134,7 +141,8 @@ impl Task {
 
     /// Puts the word error rate beside each repetition's time.
     fn rate(&self, repetitions: &mut [Measured], heard: &[String]) {
-        let edits = self.said.iter().zip(heard).map(|(said, heard)| UtteranceAlignment::between(said, heard).words.edits());
+        let edits =
+            self.said.iter().zip(heard).map(|(said, heard)| UtteranceAlignment::between(said, heard).words.edits());
         let rate = edits.sum::<Edits>().rate();
         repetitions.iter_mut().for_each(|measured| _ = measured.insert("wer".into(), rate));
     }
@@ -157,7 +165,8 @@ fn sentence(lexicon: &[String], number: u64) -> String {
     let mut before = 0;
     let word = |_| {
         let frequent = (LEXICON as f64).powf(draws.unit()) as usize % LEXICON;
-        before = if draws.below(2) == 0 { frequent } else { (before * 31 + 7 * draws.below(20) as usize + 1) % LEXICON };
+        before =
+            if draws.below(2) == 0 { frequent } else { (before * 31 + 7 * draws.below(20) as usize + 1) % LEXICON };
         lexicon[before].as_str()
     };
     (0..4 + number % 21).map(word).collect::<Vec<_>>().join(" ")

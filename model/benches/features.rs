@@ -26,7 +26,8 @@ fn main() {
     let threads = versus::threads();
     let folder = tempfile::tempdir().expect("a folder");
     let (samples, lengths) = (folder.path().join("waves.f32"), folder.path().join("lengths.txt"));
-    fs::write(&samples, waves.iter().flatten().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>()).expect("a file");
+    fs::write(&samples, waves.iter().flatten().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())
+        .expect("a file");
     fs::write(&lengths, waves.iter().map(|wave| format!("{}\n", wave.len())).collect::<String>()).expect("a file");
     let paths = [&samples, &lengths].map(|path| path.to_str().expect("a plain name"));
     let arguments = [paths[0], paths[1], &threads.to_string()];

@@ -25,9 +25,12 @@ fn main() {
     let settings = Bootstrap { unit: ResamplingUnit::Utterance, ..Bootstrap::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pairs.tsv");
-    fs::write(&path, pairs.iter().map(|(said, heard)| format!("{said}\t{heard}\n")).collect::<String>()).expect("a file");
+    fs::write(&path, pairs.iter().map(|(said, heard)| format!("{said}\t{heard}\n")).collect::<String>())
+        .expect("a file");
     let mut record = Record::new(threads);
-    for (way, name) in [("fastest", "jiwer and NumPy, the fastest way tried"), ("plain", "jiwer and NumPy, the plain way")] {
+    for (way, name) in
+        [("fastest", "jiwer and NumPy, the fastest way tried"), ("plain", "jiwer and NumPy, the plain way")]
+    {
         let path = path.to_str().expect("a plain name");
         let arguments = [path, &settings.draws.get().to_string(), &threads.to_string(), way];
         let mut peer = Peer::start("model/benches/peers/scoring.py", &arguments, threads);
@@ -42,8 +45,7 @@ fn main() {
 fn ours(pairs: &[(String, String)], settings: &Bootstrap, threads: usize) -> Measured {
     let ((edits, aligned, (low, high)), mut measured) = timed(|| {
         let (edits, aligned) = timed(|| aligned(pairs, threads));
-        let contribution =
-            |edits: &Edits| Contribution { speaker: "", errors: edits.total(), units: edits.reference };
+        let contribution = |edits: &Edits| Contribution { speaker: "", errors: edits.total(), units: edits.reference };
         let contributions: Vec<_> = edits.iter().map(contribution).collect();
         let draws = Draws::new(0, "bootstrap", &[], "");
         let found = interval(&contributions, settings.unit, settings, draws, threads);
@@ -69,7 +71,8 @@ fn aligned(pairs: &[(String, String)], threads: usize) -> Vec<Edits> {
     };
     std::thread::scope(|scope| {
         let parts = pairs.chunks(pairs.len().div_ceil(threads));
-        let workers: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(edits).collect::<Vec<_>>())).collect();
+        let workers: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().map(edits).collect::<Vec<_>>())).collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("alignments")).collect()
     })
 }

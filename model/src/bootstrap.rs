@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn empty_references_and_no_utterances_give_numbers() {
-        assert_eq!(interval(&utterances(&[("a", 0, 0)]), ResamplingUnit::Speaker, &settings(9), draws(0), 2), (0.0, 0.0));
+        assert_eq!(
+            interval(&utterances(&[("a", 0, 0)]), ResamplingUnit::Speaker, &settings(9), draws(0), 2),
+            (0.0, 0.0)
+        );
         assert_eq!(interval(&[], ResamplingUnit::Speaker, &settings(9), draws(0), 2), (0.0, 0.0));
     }
 
@@ -184,7 +187,8 @@ mod tests {
         let mut rates: Vec<f64> = (0..1_003)
             .map(|_| {
                 one_by_one.below(1);
-                let drawn: Vec<_> = (0..rows.len()).map(|_| rows[one_by_one.below(rows.len() as u64) as usize]).collect();
+                let drawn: Vec<_> =
+                    (0..rows.len()).map(|_| rows[one_by_one.below(rows.len() as u64) as usize]).collect();
                 drawn.iter().map(|row| row.1).sum::<u64>() as f64 / drawn.iter().map(|row| row.2).sum::<u64>() as f64
             })
             .collect();

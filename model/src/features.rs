@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn blocks_give_the_bits_of_the_whole() {
-        for (bins, frames) in [(CEPSTRAL_BINS, 511), (CEPSTRAL_BINS, 512), (MEL_BINS, 513), (40, 1025), (MEL_BINS, 1300)] {
+        for (bins, frames) in
+            [(CEPSTRAL_BINS, 511), (CEPSTRAL_BINS, 512), (MEL_BINS, 513), (40, 1025), (MEL_BINS, 1300)]
+        {
             let log_mel = LogMel::new(bins, Device::Cpu);
             let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64;
             let wave_bs = (Tensor::arange(samples, (Kind::Float, Device::Cpu)).square() * 1e-6).sin().unsqueeze(0);

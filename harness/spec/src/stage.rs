@@ -332,7 +332,7 @@ impl Stage {
             Stage::Lexicon(_) => "lexicon/1",
             Stage::Tune(_) => "tune/1",
             Stage::Decode(_) => "decode/2",
-            Stage::Probe(_) => "probe/1",
+            Stage::Probe(_) => "probe/2",
             Stage::WordVectors(_) => "word-vectors/1",
             Stage::WordPairs(_) => "word-pairs/1",
         }

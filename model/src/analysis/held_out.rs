@@ -146,7 +146,12 @@ pub fn measure(pairs: &[Pair], settings: &Settings) -> Vec<Result<Measured, Stag
     let splits: Vec<Result<Vec<Split>, StageError>> = pairs.iter().map(|pair| pair.splits(settings)).collect();
     let tasks = pairs.iter().zip(&splits).flat_map(|(pair, splits)| {
         let views = || [&pair.x, &pair.y, &pair.unlike].map(View::shared);
-        (0..).zip(splits.iter().flatten()).map(move |(number, split)| Task { views: views(), split, seed: pair.seed, number })
+        (0..).zip(splits.iter().flatten()).map(move |(number, split)| Task {
+            views: views(),
+            split,
+            seed: pair.seed,
+            number,
+        })
     });
     let mut found = side_by_side(tasks.collect(), settings).into_iter();
     let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));

@@ -126,7 +126,10 @@ fn another_second_view_beside_the_same_first_is_fitted_as_if_it_were_new() {
     };
     let mut moments = Moments::of(&x, &y).unwrap();
     assert_eq!(score(&mut moments, &y), score(&mut Moments::of(&x, &y).unwrap(), &y));
-    assert_eq!(score(&mut moments.beside(&other).unwrap(), &other), score(&mut Moments::of(&x, &other).unwrap(), &other));
+    assert_eq!(
+        score(&mut moments.beside(&other).unwrap(), &other),
+        score(&mut Moments::of(&x, &other).unwrap(), &other)
+    );
 }
 
 proptest! {
