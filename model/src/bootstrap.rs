@@ -25,37 +25,75 @@ pub fn resampling_unit<'a>(speakers: impl IntoIterator<Item = &'a str>, wanted: 
 /// The percentile interval of Σ errors / Σ units over `utterances`, resampled by `unit`.
 ///
 /// By speaker, as many speakers as there are are drawn with replacement, and within each drawn speaker as many of the speaker's utterances
-/// as there are, again with replacement. Equal `draws` resample equally, so that two rates of one set move together.
+/// as there are, again with replacement. Equal `draws` resample equally, so that two rates of one set move together, on however many threads.
 pub fn interval(
     utterances: &[Contribution],
     unit: ResamplingUnit,
     settings: &Bootstrap,
-    mut draws: Draws,
+    draws: Draws,
+    threads: usize,
 ) -> (f64, f64) {
-    let mut groups: BTreeMap<&str, Vec<Contribution>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Vec<Sums>> = BTreeMap::new();
     for utterance in utterances {
         let group = match unit {
             ResamplingUnit::Speaker => utterance.speaker,
             ResamplingUnit::Utterance => "",
         };
-        groups.entry(group).or_default().push(*utterance);
+        groups.entry(group).or_default().push(Sums { errors: utterance.errors, units: utterance.units });
     }
-    let groups: Vec<Vec<Contribution>> = groups.into_values().collect();
-    let mut rates: Vec<f64> = (0..settings.draws.get())
-        .map(|_| {
-            let (mut errors, mut units) = (0, 0);
-            for _ in &groups {
-                let group = &groups[draws.below(groups.len() as u64) as usize];
-                for _ in group {
-                    let utterance = group[draws.below(group.len() as u64) as usize];
-                    errors += utterance.errors;
-                    units += utterance.units;
-                }
-            }
-            errors as f64 / units.max(1) as f64
-        })
-        .collect();
+    let groups: Vec<Vec<Sums>> = groups.into_values().collect();
+    let mut rates = vec![0.0; settings.draws.get() as usize];
+    if groups.len() != 1 || !side_by_side(&groups, &draws, &mut rates, threads) {
+        resample(&groups, draws, &mut rates);
+    }
     settings.interval(&mut rates)
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    errors: u64,
+    units: u64,
+}
+
+/// The resamples of a single group on several threads, each from its own place in the stream; false where a place was wrong because a
+/// number had to be drawn again, which one of 2⁵⁰ does.
+fn side_by_side(groups: &[Vec<Sums>], draws: &Draws, rates: &mut [f64], threads: usize) -> bool {
+    let each = groups.iter().map(|group| 1 + group.len() as u64).sum::<u64>();
+    let share = rates.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..)
+            .zip(rates.chunks_mut(share))
+            .map(|(part, rates): (u64, _)| {
+                let mut draws = draws.clone();
+                draws.skip(part * share as u64 * each);
+                scope.spawn(move || resample(groups, draws, rates))
+            })
+            .collect();
+        parts.into_iter().all(|part| part.join().is_ok_and(|again| again == 0))
+    })
+}
+
+/// Fills in the rate of one resample after the other; how many bits it took to draw again.
+fn resample(groups: &[Vec<Sums>], mut draws: Draws, rates: &mut [f64]) -> u64 {
+    let mut drawn = vec![0; groups.iter().map(Vec::len).max().unwrap_or_default()];
+    let mut again = 0;
+    for rate in rates {
+        let mut sums = Sums::default();
+        for _ in groups {
+            let mut group = [0];
+            again += draws.fill_below(groups.len() as u64, &mut group);
+            let group = &groups[group[0] as usize];
+            let drawn = &mut drawn[..group.len()];
+            again += draws.fill_below(group.len() as u64, drawn);
+            for &place in &*drawn {
+                let Sums { errors, units } = group[place as usize];
+                sums.errors += errors;
+                sums.units += units;
+            }
+        }
+        *rate = sums.errors as f64 / sums.units.max(1) as f64;
+    }
+    again
 }
 
 #[cfg(test)]
@@ -78,14 +116,17 @@ mod tests {
     fn utterances_that_all_agree_leave_no_width() {
         let utterances = utterances(&[("a", 1, 4), ("a", 2, 8), ("b", 3, 12)]);
         for unit in [ResamplingUnit::Speaker, ResamplingUnit::Utterance] {
-            assert_eq!(interval(&utterances, unit, &settings(200), draws(0)), (0.25, 0.25));
+            assert_eq!(interval(&utterances, unit, &settings(200), draws(0), 2), (0.25, 0.25));
         }
     }
 
     #[test]
     fn empty_references_and_no_utterances_give_numbers() {
-        assert_eq!(interval(&utterances(&[("a", 0, 0)]), ResamplingUnit::Speaker, &settings(9), draws(0)), (0.0, 0.0));
-        assert_eq!(interval(&[], ResamplingUnit::Speaker, &settings(9), draws(0)), (0.0, 0.0));
+        assert_eq!(
+            interval(&utterances(&[("a", 0, 0)]), ResamplingUnit::Speaker, &settings(9), draws(0), 2),
+            (0.0, 0.0)
+        );
+        assert_eq!(interval(&[], ResamplingUnit::Speaker, &settings(9), draws(0), 2), (0.0, 0.0));
     }
 
     #[test]
@@ -101,7 +142,7 @@ mod tests {
         let rows: Vec<_> = (0..80).map(|i| (["a", "b", "c", "d"][i / 20], [0, 1, 3, 4][i / 20], 10)).collect();
         let utterances = utterances(&rows);
         let width = |unit| {
-            let (low, high) = interval(&utterances, unit, &settings(2_000), draws(0));
+            let (low, high) = interval(&utterances, unit, &settings(2_000), draws(0), 2);
             high - low
         };
         assert!(width(ResamplingUnit::Speaker) > 3.0 * width(ResamplingUnit::Utterance));
@@ -112,9 +153,9 @@ mod tests {
         // Both drawn speakers are the same one with probability 1/2, so the quartiles reach both ends.
         let utterances = utterances(&[("a", 0, 10), ("b", 10, 10)]);
         let settings = Bootstrap { level: 0.9.try_into().unwrap(), ..settings(500) };
-        assert_eq!(interval(&utterances, ResamplingUnit::Speaker, &settings, draws(0)), (0.0, 1.0));
+        assert_eq!(interval(&utterances, ResamplingUnit::Speaker, &settings, draws(0), 2), (0.0, 1.0));
         let narrow = Bootstrap { level: 0.3.try_into().unwrap(), ..settings };
-        assert_eq!(interval(&utterances, ResamplingUnit::Speaker, &narrow, draws(0)), (0.5, 0.5));
+        assert_eq!(interval(&utterances, ResamplingUnit::Speaker, &narrow, draws(0), 2), (0.5, 0.5));
     }
 
     #[test]
@@ -129,11 +170,28 @@ mod tests {
                         Contribution { speaker: "", errors, units: 8 }
                     })
                     .collect();
-                let (low, high) = interval(&utterances, ResamplingUnit::Utterance, &settings(400), draws(trial));
+                let (low, high) = interval(&utterances, ResamplingUnit::Utterance, &settings(400), draws(trial), 1);
                 (low..=high).contains(&TRUTH)
             })
             .count();
         // 95 % of 300 is 285; three standard deviations are 11.
         assert!((270..=298).contains(&covered), "{covered} of 300");
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let rows: Vec<_> = (0..301).map(|i| ("a", i % 7, 5 + i % 11)).collect();
+        let on = |threads| interval(&utterances(&rows), ResamplingUnit::Utterance, &settings(1_003), draws(3), threads);
+        assert_eq!([on(2), on(3), on(7)], [on(1); 3]);
+        let mut one_by_one = draws(3);
+        let mut rates: Vec<f64> = (0..1_003)
+            .map(|_| {
+                one_by_one.below(1);
+                let drawn: Vec<_> =
+                    (0..rows.len()).map(|_| rows[one_by_one.below(rows.len() as u64) as usize]).collect();
+                drawn.iter().map(|row| row.1).sum::<u64>() as f64 / drawn.iter().map(|row| row.2).sum::<u64>() as f64
+            })
+            .collect();
+        assert_eq!(settings(1_003).interval(&mut rates), on(1));
     }
 }

@@ -21,6 +21,8 @@ const CEPSTRAL_BINS: usize = 23;
 const LIFTER: f64 = 22.0;
 /// Frames to each side that a difference looks at.
 const DELTA_REACH: i64 = 2;
+/// Frames of a single wave that the CPU takes through all steps together: what lies between the steps then stays in its cache.
+const BLOCK: i64 = 256;
 /// Bins of log-mel features.
 pub const MEL_BINS: usize = 80;
 
@@ -79,12 +81,26 @@ impl LogMel {
     /// `wave_bs` is `f32` in `[-1, 1]` with at least 400 samples; the result is B × T × M.
     pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
         let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
-        let frames_bts = &frames_bts - frames_bts.mean_dim(-1, true, Kind::Float);
+        let (rows, count, _) = frames_bts.size3().expect("frames have three dimensions");
+        let blocks = if rows == 1 && wave_bs.device() == Device::Cpu { (count / BLOCK).max(1) } else { 1 };
+        if blocks == 1 {
+            return self.of_frames(&frames_bts);
+        }
+        // The last block takes what is left over, so that none is so short that its product is computed otherwise.
+        let block = |block: i64| {
+            let length = if block + 1 == blocks { count - block * BLOCK } else { BLOCK };
+            self.of_frames(&frames_bts.narrow(1, block * BLOCK, length))
+        };
+        Tensor::cat(&(0..blocks).map(block).collect::<Vec<_>>(), 1)
+    }
+
+    fn of_frames(&self, frames_bts: &Tensor) -> Tensor {
+        let frames_bts = frames_bts - frames_bts.mean_dim(-1, true, Kind::Float);
         let previous_bts =
             Tensor::cat(&[frames_bts.narrow(-1, 0, 1), frames_bts.narrow(-1, 0, FRAME_WINDOW as i64 - 1)], -1);
         let frames_bts = (frames_bts - previous_bts * PREEMPHASIS) * &self.window_s;
-        let spectrum_btf2 = frames_bts.fft_rfft(FFT, -1, "backward").view_as_real();
-        let power_btf = spectrum_btf2.square().sum_dim_intlist(-1, false, Kind::Float);
+        let squares_btf2 = frames_bts.fft_rfft(FFT, -1, "backward").view_as_real().square();
+        let power_btf = squares_btf2.select(-1, 0) + squares_btf2.select(-1, 1);
         power_btf.matmul(&self.filters_fm).clamp_min(f64::from(f32::EPSILON)).log()
     }
 }
@@ -171,4 +187,23 @@ fn liftered_cosines() -> Vec<f64> {
         }
     }
     matrix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_give_the_bits_of_the_whole() {
+        for (bins, frames) in
+            [(CEPSTRAL_BINS, 511), (CEPSTRAL_BINS, 512), (MEL_BINS, 513), (40, 1025), (MEL_BINS, 1300)]
+        {
+            let log_mel = LogMel::new(bins, Device::Cpu);
+            let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64;
+            let wave_bs = (Tensor::arange(samples, (Kind::Float, Device::Cpu)).square() * 1e-6).sin().unsqueeze(0);
+            let whole_btm = log_mel.of_frames(&wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64));
+            assert_eq!(whole_btm.size(), [1, frames, bins as i64]);
+            assert!(log_mel.forward(&wave_bs).equal(&whole_btm), "{frames} frames of {bins} bins");
+        }
+    }
 }

@@ -39,10 +39,14 @@ pub struct Score {
 /// What a fit needs to know of the training samples: their covariances, decomposed once for all regularisations.
 #[derive(Debug)]
 pub struct Moments {
+    /// N × Dx, without their mean.
+    rows_x: Tensor,
     x: Covariance,
     y: Covariance,
     /// Divided by the geometric mean of the views' scales.
     cross: Tensor,
+    /// `cross` along the eigenvectors of both covariances, and the dimensions that these keep.
+    turned: Option<(Vec<i64>, Vec<i64>, Tensor)>,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,14 @@ struct Covariance {
     variances: Vec<f64>,
     scale: f64,
     /// Of the dimensions that the last regularisation kept: ascending eigenvalues, eigenvectors in columns.
-    decomposed: Option<(Vec<i64>, Tensor, Tensor)>,
+    decomposed: Option<Decomposed>,
+}
+
+#[derive(Debug)]
+struct Decomposed {
+    kept: Vec<i64>,
+    values: Tensor,
+    vectors: Tensor,
 }
 
 /// The linear maps of two views to their canonical directions.
@@ -85,11 +96,25 @@ impl Moments {
     /// # Errors
     /// A view that is constant.
     pub fn of(x: &Tensor, y: &Tensor) -> Result<Self, StageError> {
-        let (x, y) = (centred(x).1, centred(y).1);
-        let rest = (x.size()[0] - 1).max(1) as f64;
-        let cross = x.tr().f_matmul(&y)? / rest;
-        let (x, y) = (Covariance::of(&x, rest)?, Covariance::of(&y, rest)?);
-        Ok(Self { cross: cross / (x.scale * y.scale).sqrt(), x, y })
+        let rows_x = centred(x).1;
+        let x = Covariance::of(&rows_x)?;
+        Self::completed(rows_x, x, y)
+    }
+
+    /// The moments of the same x with other N × Dy rows; what is known of x is kept.
+    ///
+    /// # Errors
+    /// A view that is constant.
+    pub fn beside(self, y: &Tensor) -> Result<Self, StageError> {
+        Self::completed(self.rows_x, self.x, y)
+    }
+
+    fn completed(rows_x: Tensor, x: Covariance, y: &Tensor) -> Result<Self, StageError> {
+        let y = centred(y).1;
+        let cross = rows_x.tr().f_matmul(&y)? / rest(&rows_x);
+        let y = Covariance::of(&y)?;
+        let cross = cross / (x.scale * y.scale).sqrt();
+        Ok(Self { rows_x, x, y, cross, turned: None })
     }
 
     /// The canonical directions, as many as the lower-dimensional view keeps dimensions.
@@ -97,19 +122,34 @@ impl Moments {
     /// # Errors
     /// No dimension is kept, or a decomposition doesn't converge: another regularisation may do.
     pub fn fit(&mut self, by: Regularisation) -> Result<Projection, StageError> {
-        let (x, y) = (self.x.whitener(by.x)?, self.y.whitener(by.y)?);
-        let cross = self.cross.index_select(0, &x.kept).index_select(1, &y.kept);
-        let (u, _, v) = x.matrix.matmul(&cross).matmul(&y.matrix.tr()).f_svd(true, true)?;
-        let (along_x, along_y) = (u.tr().matmul(&x.matrix), v.tr().matmul(&y.matrix));
-        let signs = signs(if x.kept.size() < y.kept.size() { &along_x } else { &along_y })?;
-        let axes = |kept: Tensor, matrix: Tensor| Axes { kept, matrix: matrix * &signs };
-        Ok(Projection { x: axes(x.kept, along_x), y: axes(y.kept, along_y) })
+        let ((x, roots_x), (y, roots_y)) = (self.x.decomposed(by.x)?, self.y.decomposed(by.y)?);
+        let turned = match self.turned.take() {
+            Some((kept_x, kept_y, turned)) if kept_x == x.kept && kept_y == y.kept => turned,
+            _ => {
+                let (at_x, at_y) = (Tensor::from_slice(&x.kept), Tensor::from_slice(&y.kept));
+                let cross = self.cross.index_select(0, &at_x).index_select(1, &at_y);
+                x.vectors.tr().matmul(&cross).matmul(&y.vectors)
+            }
+        };
+        let (u, _, v) = (roots_x.unsqueeze(1) * &turned * &roots_y).f_svd(true, true)?;
+        let along_x = (u * roots_x.unsqueeze(1)).tr().matmul(&x.vectors.tr());
+        let along_y = (v * roots_y.unsqueeze(1)).tr().matmul(&y.vectors.tr());
+        let signs = signs(if x.kept.len() < y.kept.len() { &along_x } else { &along_y })?;
+        let axes = |kept: &[i64], matrix: Tensor| Axes { kept: Tensor::from_slice(kept), matrix: matrix * &signs };
+        let projection = Projection { x: axes(&x.kept, along_x), y: axes(&y.kept, along_y) };
+        self.turned = Some((x.kept.clone(), y.kept.clone(), turned));
+        Ok(projection)
     }
 }
 
+/// What sums over rows without their mean are divided by.
+fn rest(rows: &Tensor) -> f64 {
+    (rows.size()[0] - 1).max(1) as f64
+}
+
 impl Covariance {
-    fn of(centred: &Tensor, rest: f64) -> Result<Self, StageError> {
-        let covariance = centred.tr().f_matmul(centred)? / rest;
+    fn of(centred: &Tensor) -> Result<Self, StageError> {
+        let covariance = centred.tr().f_matmul(centred)? / rest(centred);
         let scale = covariance.abs().max().double_value(&[]);
         if scale <= 0. {
             let message = "a view is the same in all training samples".to_owned();
@@ -120,24 +160,27 @@ impl Covariance {
         Ok(Self { scaled, variances, scale, decomposed: None })
     }
 
-    /// W with W C Wᵀ = 1 for the regularised covariance C of the dimensions that are kept.
-    fn whitener(&mut self, epsilon: f64) -> Result<Axes, StageError> {
+    /// The eigenvectors Q of the dimensions that are kept, and the roots r with W C Wᵀ = 1 for W = diag(r) Qᵀ and their regularised covariance C.
+    fn decomposed(&mut self, epsilon: f64) -> Result<(&Decomposed, Tensor), StageError> {
         let kept: Vec<i64> =
             (0..).zip(&self.variances).filter(|(_, v)| **v >= epsilon).map(|(index, _)| index).collect();
         if kept.is_empty() {
             return Err(StageError::Failed(format!("no dimension's variance reaches the regularisation {epsilon:e}")));
         }
-        let index = Tensor::from_slice(&kept);
-        let (values, vectors) = match self.decomposed.take() {
-            Some((before, values, vectors)) if before == kept => (values, vectors),
-            _ => self.scaled.index_select(0, &index).index_select(1, &index).f_linalg_eigh("L")?,
+        let decomposed = match self.decomposed.take() {
+            Some(before) if before.kept == kept => before,
+            _ => {
+                let index = Tensor::from_slice(&kept);
+                let (values, vectors) =
+                    self.scaled.index_select(0, &index).index_select(1, &index).f_linalg_eigh("L")?;
+                Decomposed { kept, values, vectors }
+            }
         };
-        let regularised = &values + epsilon;
+        let decomposed = self.decomposed.insert(decomposed);
+        let regularised = &decomposed.values + epsilon;
         let floor = regularised.f_max()? * ZERO;
-        let inverse = regularised.rsqrt().where_self(&regularised.gt_tensor(&floor), &values.zeros_like());
-        let matrix = inverse.unsqueeze(1) * vectors.tr();
-        self.decomposed = Some((kept, values, vectors));
-        Ok(Axes { kept: index, matrix })
+        let roots = regularised.rsqrt().where_self(&regularised.gt_tensor(&floor), &regularised.zeros_like());
+        Ok((decomposed, roots))
     }
 }
 

@@ -4,8 +4,12 @@
 //! two, chooses the regularisation on one and is scored on the other. What the toolkit leaves to the process's random state is drawn from a
 //! seed here.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::cca::{Moments, Projection, Regularisation, Score, Weighting};
 use super::view::View;
@@ -88,55 +92,135 @@ pub struct Measured {
     pub trials: Vec<Trial>,
 }
 
-/// Measures two views of the same samples; `strata` is a label for each sample (all equal where samples have none), by which folds are even.
-///
-/// # Errors
-/// Fewer than [`SAMPLES_PER_DIMENSION`] samples for each dimension of both views together; views of different samples; fewer than two folds a
-/// trial; a view that no regularisation can be fitted on.
-pub fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u64) -> Result<Measured, StageError> {
-    let mut order: Vec<i64> = (0..y.samples() as i64).collect();
-    Draws::new(seed, "analysis null", &[], "").shuffle(&mut order);
-    measure_beside(x, y, &y.select(&order), strata, settings, seed)
+/// Two views of the same samples that are to be measured.
+#[derive(Debug)]
+pub struct Pair {
+    pub x: View,
+    pub y: View,
+    /// The second view for the null, of the same samples and dimension as `y`.
+    pub unlike: View,
+    /// A label for each sample (all equal where samples have none), by which folds are even.
+    pub strata: Vec<u32>,
+    pub seed: u64,
 }
 
-/// Like [`measure`], with another second view for the null, of the same samples and dimension.
-pub fn measure_beside(
-    x: &View,
-    y: &View,
-    unlike: &View,
-    strata: &[u32],
-    settings: &Settings,
-    seed: u64,
-) -> Result<Measured, StageError> {
-    let samples = x.samples();
-    if [y.samples(), unlike.samples(), strata.len()] != [samples; 3] {
-        let (others, labels) = (y.samples(), strata.len());
-        return Err(StageError::Failed(format!("views of {samples} and {others} samples with {labels} labels")));
+impl Pair {
+    /// Two views whose null has the second view's samples shuffled.
+    pub fn new(x: View, y: View, strata: Vec<u32>, seed: u64) -> Self {
+        let mut order: Vec<i64> = (0..y.samples() as i64).collect();
+        Draws::new(seed, "analysis null", &[], "").shuffle(&mut order);
+        Self { x, unlike: y.select(&order), y, strata, seed }
     }
-    enough(samples, x.dimension(), y.dimension())?;
-    let splits = splits(&folds(strata, settings.folds, seed), settings, seed)?;
-    let trials: Result<Vec<Trial>, StageError> = (0..)
-        .zip(&splits)
-        .map(|(number, split)| trial(x, y, split, &grids(settings, seed, number), settings))
-        .collect();
-    let trials = trials?;
-    // What a trial chose goes first and is enough: choosing again among regularisations that hardly differ would only cost time.
-    let once = Settings { fits: 1, ..settings.clone() };
-    let null = |(number, (split, found)): (u64, (&Split, &Trial))| {
-        let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
-        trial(x, unlike, split, &[vec![chosen], grids(settings, seed, number)].concat(), &once)
+
+    fn splits(&self, settings: &Settings) -> Result<Vec<Split>, StageError> {
+        let samples = self.x.samples();
+        if [self.y.samples(), self.unlike.samples(), self.strata.len()] != [samples; 3] {
+            let (others, labels) = (self.y.samples(), self.strata.len());
+            return Err(StageError::Failed(format!("views of {samples} and {others} samples with {labels} labels")));
+        }
+        enough(samples, self.x.dimension(), self.y.dimension())?;
+        splits(&folds(&self.strata, settings.folds, self.seed), settings, self.seed)
+    }
+
+    fn measured(&self, trials: &[(Trial, Trial)]) -> Measured {
+        let spread = |of: fn(&(Trial, Trial)) -> f64| Spread::of(&trials.iter().map(of).collect::<Vec<_>>());
+        Measured {
+            samples: self.x.samples(),
+            dimension_x: self.x.dimension(),
+            dimension_y: self.y.dimension(),
+            pwcca: spread(|(found, _)| found.pwcca),
+            cca: spread(|(found, _)| found.cca),
+            null: spread(|(_, null)| null.pwcca),
+            trials: trials.iter().map(|(found, _)| found.clone()).collect(),
+        }
+    }
+}
+
+/// Measures pairs of views, whose trials the threads of libtorch share out among them. Each trial is computed on one, so that their number
+/// changes nothing.
+///
+/// # Errors
+/// Of each pair: fewer than [`SAMPLES_PER_DIMENSION`] samples for each dimension of both views together; views of different samples; fewer than
+/// two folds a trial; a view that no regularisation can be fitted on.
+pub fn measure(pairs: &[Pair], settings: &Settings) -> Vec<Result<Measured, StageError>> {
+    let splits: Vec<Result<Vec<Split>, StageError>> = pairs.iter().map(|pair| pair.splits(settings)).collect();
+    let tasks = pairs.iter().zip(&splits).flat_map(|(pair, splits)| {
+        let views = || [&pair.x, &pair.y, &pair.unlike].map(View::shared);
+        (0..).zip(splits.iter().flatten()).map(move |(number, split)| Task {
+            views: views(),
+            split,
+            seed: pair.seed,
+            number,
+        })
+    });
+    let mut found = side_by_side(tasks.collect(), settings).into_iter();
+    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
+    let each = pairs.iter().zip(splits).map(|(pair, splits)| {
+        let trials: Vec<_> = splits?.iter().map(|_| found.next().unwrap_or_else(lost)).collect();
+        Ok(pair.measured(&trials.into_iter().collect::<Result<Vec<_>, _>>()?))
+    });
+    each.collect()
+}
+
+/// One trial of a pair.
+struct Task<'a> {
+    views: [View; 3],
+    split: &'a Split,
+    seed: u64,
+    number: u64,
+}
+
+/// What each task finds, in their order.
+fn side_by_side(tasks: Vec<Task>, settings: &Settings) -> Vec<Result<(Trial, Trial), StageError>> {
+    let (threads, count) = (tch::get_num_threads().max(1), tasks.len());
+    let queue = Mutex::new(tasks.into_iter().enumerate());
+    let next = || queue.lock().ok()?.next();
+    let work = || {
+        tch::set_num_threads(1);
+        std::iter::from_fn(|| next().map(|(place, task)| (place, task.run(settings)))).collect::<Vec<_>>()
     };
-    let nulls: Vec<Trial> = (0..).zip(splits.iter().zip(&trials)).map(null).collect::<Result<_, _>>()?;
-    let spread = |trials: &[Trial], of: fn(&Trial) -> f64| Spread::of(&trials.iter().map(of).collect::<Vec<_>>());
-    Ok(Measured {
-        samples,
-        dimension_x: x.dimension(),
-        dimension_y: y.dimension(),
-        pwcca: spread(&trials, |trial| trial.pwcca),
-        cca: spread(&trials, |trial| trial.cca),
-        null: spread(&nulls, |trial| trial.pwcca),
-        trials,
-    })
+    let mut found: BTreeMap<usize, _> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    // Threads that are started later take what was set last.
+    tch::set_num_threads(threads);
+    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
+    (0..count).map(|place| found.remove(&place).unwrap_or_else(lost)).collect()
+}
+
+impl Task<'_> {
+    /// The trial, and the same with the unlike view: what the trial chose goes first there and is enough, because choosing again among
+    /// regularisations that hardly differ would only cost time.
+    fn run(&self, settings: &Settings) -> Result<(Trial, Trial), StageError> {
+        let [x, y, unlike] = &self.views;
+        let grid = grids(settings, self.seed, self.number);
+        let [x, y] = [x, y].map(|view| Parts::of(view, self.split));
+        let (x, y) = (x?, y?);
+        let mut moments = Moments::of(&x.train, &y.train)?;
+        let found = choose(&mut moments, &x, &y, &grid, settings)?;
+        let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
+        let y = Parts::of(unlike, self.split)?;
+        let once = Settings { fits: 1, ..settings.clone() };
+        let null = choose(&mut moments.beside(&y.train)?, &x, &y, &[vec![chosen], grid].concat(), &once)?;
+        Ok((found, null))
+    }
+}
+
+/// The rows of a view that a trial uses for what.
+struct Parts {
+    train: Tensor,
+    dev: Tensor,
+    test: Tensor,
+}
+
+impl Parts {
+    fn of(view: &View, split: &Split) -> Result<Self, StageError> {
+        let reduction = view.fit(&split.train)?;
+        let [train, dev, test] =
+            [&split.train, &split.dev, &split.test].map(|samples| reduction.apply(view.rows(samples)));
+        Ok(Self { train, dev, test })
+    }
 }
 
 /// The least number of samples of views of `x` and `y` dimensions.
@@ -167,7 +251,7 @@ fn enough(samples: usize, x: usize, y: usize) -> Result<(), StageError> {
 
 /// The fold of each sample: each label's samples in random order, dealt evenly from a random fold on.
 pub fn folds(strata: &[u32], count: usize, seed: u64) -> Vec<usize> {
-    let mut by_label = std::collections::BTreeMap::<u32, Vec<usize>>::new();
+    let mut by_label = BTreeMap::<u32, Vec<usize>>::new();
     for (sample, label) in strata.iter().enumerate() {
         by_label.entry(*label).or_default().push(sample);
     }
@@ -221,17 +305,13 @@ fn grids(settings: &Settings, seed: u64, trial: u64) -> Vec<Regularisation> {
 ///
 /// # Errors
 /// No regularisation can be fitted and scored: the reason of the last one.
-pub fn trial(
-    x: &View,
-    y: &View,
-    split: &Split,
+fn choose(
+    moments: &mut Moments,
+    x: &Parts,
+    y: &Parts,
     regularisations: &[Regularisation],
     settings: &Settings,
 ) -> Result<Trial, StageError> {
-    let (reduce_x, reduce_y) = (x.fit(&split.train)?, y.fit(&split.train)?);
-    let rows = |samples: &[i64]| (reduce_x.apply(x.rows(samples)), reduce_y.apply(y.rows(samples)));
-    let (train, dev, test) = (rows(&split.train), rows(&split.dev), rows(&split.test));
-    let mut moments = Moments::of(&train.0, &train.1)?;
     let (mut fitted, mut best, mut problem) = (0, None::<(f64, Regularisation, Projection)>, None);
     for by in regularisations {
         if fitted == settings.fits {
@@ -239,7 +319,7 @@ pub fn trial(
         }
         let scored = moments
             .fit(*by)
-            .and_then(|projection| Ok((projection.score(&dev.0, &dev.1, settings.weighting)?.pwcca, projection)));
+            .and_then(|projection| Ok((projection.score(&x.dev, &y.dev, settings.weighting)?.pwcca, projection)));
         match scored {
             Ok((on_dev, projection)) => {
                 fitted += 1;
@@ -252,7 +332,7 @@ pub fn trial(
     }
     let nothing = || problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into()));
     let (dev, by, projection) = best.ok_or_else(nothing)?;
-    let Score { pwcca, cca, .. } = projection.score(&test.0, &test.1, settings.weighting)?;
+    let Score { pwcca, cca, .. } = projection.score(&x.test, &y.test, settings.weighting)?;
     Ok(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y })
 }
 

@@ -57,6 +57,11 @@ impl View {
         self.components.unwrap_or(self.width())
     }
 
+    /// The same rows without a copy, for another thread.
+    pub fn shared(&self) -> Self {
+        Self { rows_nd: self.rows_nd.shallow_clone(), components: self.components }
+    }
+
     /// The same rows in another order or with repetitions.
     pub fn select(&self, rows: &[i64]) -> Self {
         Self { rows_nd: self.rows(rows), components: self.components }

@@ -48,7 +48,7 @@ pub fn run(settings: &DecodeStage, work: &mut Work) -> Result<Vec<Score>, StageE
         work.report.progress(scored.len() as u64, total, "utterances", "");
     }
     let rows = || scored.iter().map(|scored| &scored.row);
-    let scores = scored::scores(&scored, &settings.bootstrap);
+    let scores = scored::scores(&scored, &settings.bootstrap, work.request.threads as usize);
     work.write("hypotheses.tsv", Recognised::table(rows()).as_bytes())?;
     work.write("alignments.txt", scored::alignments(rows()).as_bytes())?;
     let heard = || all_heard.iter().map(|(id, heard)| (*id, heard));

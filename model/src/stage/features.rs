@@ -5,7 +5,7 @@ use reprise_spec::stage::{FeaturesStage, Role};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;
-use crate::corpus::{Corpus, Utterance};
+use crate::corpus::Corpus;
 use crate::failure::StageError;
 use crate::features::Extractor;
 use crate::npy;
@@ -28,8 +28,13 @@ pub fn run(settings: &FeaturesStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let total = corpus.utterances.len();
     for group in corpus.utterances[finished.count().min(total)..].chunks(GROUP) {
         work.report.check_stop()?;
-        for features in side_by_side(&mut extractors, &corpus, group, work.device) {
-            finished.push(&npy::bytes(&features?))?;
+        let wave = |index: usize| corpus.wave(&group[index]);
+        for (utterance, features) in group.iter().zip(side_by_side(&mut extractors, group.len(), wave, work.device)) {
+            let features = features?;
+            if let Some(at) = features.iter().position(|number| !number.is_finite()) {
+                return Err(StageError::Failed(format!("frame {} of {} is not finite", at / dimensions, utterance.id)));
+            }
+            finished.push(&npy::bytes(&features))?;
         }
         work.report.progress(finished.count() as u64, total as u64, "utterances", "");
     }
@@ -47,14 +52,18 @@ pub fn run(settings: &FeaturesStage, work: &mut Work) -> Result<Vec<Score>, Stag
     Ok(vec![score("frames", frames as f64), score("dimensions", dimensions as f64)])
 }
 
-/// The features of each utterance of a group, with one thread for each extractor.
-fn side_by_side(
+/// The features of `count` waves, with one thread for each extractor. `wave` gives them by number.
+///
+/// # Errors
+/// Of each wave by itself: it can't be had.
+pub fn side_by_side<W: AsRef<[f32]>>(
     extractors: &mut [Extractor],
-    corpus: &Corpus,
-    group: &[Utterance],
+    count: usize,
+    wave: impl Fn(usize) -> Result<W, StageError> + Sync,
     device: Device,
 ) -> Vec<Result<Vec<f32>, StageError>> {
     let threads = extractors.len();
+    let wave = &wave;
     std::thread::scope(|scope| {
         let workers: Vec<_> = extractors
             .iter_mut()
@@ -62,32 +71,18 @@ fn side_by_side(
             .map(|(worker, extractor)| {
                 scope.spawn(move || {
                     tch::set_num_threads(1);
-                    let mine = group.iter().skip(worker).step_by(threads);
-                    mine.map(|utterance| features(extractor, corpus, utterance, device)).collect::<Vec<_>>()
+                    let mine = (0..count).skip(worker).step_by(threads);
+                    mine.map(|index| numbers(extractor, wave(index)?.as_ref(), device)).collect::<Vec<_>>()
                 })
             })
             .collect();
         let mut parts: Vec<_> = workers.into_iter().map(|w| w.join().unwrap_or_default().into_iter()).collect();
         let lost = || Err(StageError::Failed("a thread that computed features panicked".into()));
-        (0..group.len()).map(|index| parts[index % threads].next().unwrap_or_else(lost)).collect()
+        (0..count).map(|index| parts[index % threads].next().unwrap_or_else(lost)).collect()
     })
 }
 
-/// All frames of one utterance, one after the other.
-fn features(
-    extractor: &Extractor,
-    corpus: &Corpus,
-    utterance: &Utterance,
-    device: Device,
-) -> Result<Vec<f32>, StageError> {
-    let features = numbers(extractor, &corpus.wave(utterance)?, device)?;
-    if let Some(at) = features.iter().position(|number| !number.is_finite()) {
-        let frame = at / extractor.dimensions();
-        return Err(StageError::Failed(format!("frame {frame} of {} is not finite", utterance.id)));
-    }
-    Ok(features)
-}
-
+/// All frames of one wave, one after the other.
 fn numbers(extractor: &Extractor, wave: &[f32], device: Device) -> Result<Vec<f32>, StageError> {
     let wave_bs = Tensor::f_from_slice(wave)?.f_to_device(device)?.unsqueeze(0);
     let features_btd = tch::no_grad(|| extractor.forward(&wave_bs)).to_device(Device::Cpu);

@@ -15,6 +15,11 @@ fn labels(samples: usize, classes: u32) -> Vec<u32> {
     (0..samples as u32).map(|sample| sample % classes).collect()
 }
 
+/// Measures one pair of views.
+fn measure(x: &View, y: &View, strata: &[u32], settings: &Settings, seed: u64) -> Result<Measured, StageError> {
+    super::measure(&[Pair::new(x.shared(), y.shared(), strata.to_vec(), seed)], settings).remove(0)
+}
+
 fn measured(x: &Tensor, y: &View, strata: &[u32], weighting: Weighting) -> Measured {
     let settings = Settings { weighting, ..Settings::default() };
     measure(&View::new(x).unwrap(), y, strata, &settings, 3).unwrap()
@@ -90,6 +95,41 @@ fn constant_views_and_impossible_trials_are_refused() {
     assert!(measure(&x, &x, &[0; 100], &nothing, 1).is_err());
     let later = Settings { regularisations: vec![2.], ..Settings::default() };
     assert!(measure(&x, &x, &[0; 100], &later, 1).unwrap().trials.iter().all(|trial| trial.epsilon_x < 1e-4));
+}
+
+#[test]
+fn threads_and_company_change_no_bit() {
+    let labels = labels(600, 5);
+    let y = View::one_hot(&labels, 5).unwrap();
+    let map = noise(5, 6, 6);
+    let layer = |seed| {
+        let x = noise(600, 6, seed) + y.rows(&(0..600).collect::<Vec<_>>()).matmul(&map);
+        Pair::new(View::new(&x).unwrap(), y.shared(), labels.clone(), 3)
+    };
+    let on = |threads, layers: &[u64]| -> Vec<Measured> {
+        tch::set_num_threads(threads);
+        let pairs: Vec<Pair> = layers.iter().map(|seed| layer(*seed)).collect();
+        super::measure(&pairs, &Settings::default()).into_iter().map(Result::unwrap).collect()
+    };
+    let alone = [on(1, &[1]), on(1, &[2]), on(1, &[3])].concat();
+    assert_eq!(on(1, &[1, 2, 3]), alone);
+    assert_eq!(on(4, &[1, 2, 3]), alone);
+    tch::set_num_threads(1);
+}
+
+#[test]
+fn another_second_view_beside_the_same_first_is_fitted_as_if_it_were_new() {
+    let by = [1e-9, 1e-10].map(|epsilon| Regularisation { x: epsilon, y: epsilon });
+    let [x, y, other] = [(7, 1), (4, 2), (4, 3)].map(|(width, seed)| noise(300, width, seed));
+    let score = |moments: &mut Moments, y: &Tensor| {
+        by.map(|by| moments.fit(by).unwrap().score(&x, y, Weighting::Toolkit).unwrap())
+    };
+    let mut moments = Moments::of(&x, &y).unwrap();
+    assert_eq!(score(&mut moments, &y), score(&mut Moments::of(&x, &y).unwrap(), &y));
+    assert_eq!(
+        score(&mut moments.beside(&other).unwrap(), &other),
+        score(&mut Moments::of(&x, &other).unwrap(), &other)
+    );
 }
 
 proptest! {

@@ -37,7 +37,7 @@ impl Scored {
 }
 
 /// The scores of a split.
-pub fn scores(scored: &[Scored], settings: &Bootstrap) -> Scores {
+pub fn scores(scored: &[Scored], settings: &Bootstrap, threads: usize) -> Scores {
     let speakers = || scored.iter().map(|utterance| utterance.row.speaker.as_str());
     let resampled = bootstrap::resampling_unit(speakers(), settings.unit);
     let rate = |edits: fn(&Scored) -> Edits| {
@@ -48,7 +48,7 @@ pub fn scores(scored: &[Scored], settings: &Bootstrap) -> Scores {
         let contributions: Vec<Contribution> = scored.iter().map(contribution).collect();
         // A decode stage has no seed: its intervals are part of the measurement and the same for every run.
         let draws = Draws::new(0, "bootstrap", &[], "");
-        let interval = bootstrap::interval(&contributions, resampled, settings, draws);
+        let interval = bootstrap::interval(&contributions, resampled, settings, draws, threads);
         let edits: Edits = scored.iter().map(edits).sum();
         ErrorRate { rate: edits.rate(), interval, edits }
     };
@@ -114,7 +114,7 @@ mod tests {
     fn rates_are_all_edits_over_all_units() {
         let scored = scored(&[("a", "one two three", "one too"), ("b", "four", ""), ("b", "five", "five")]);
         let Scores { wer, cer, ser, empty_hypotheses, utterances, speakers, resampled } =
-            scores(&scored, &Bootstrap::default());
+            scores(&scored, &Bootstrap::default(), 1);
         assert_eq!(wer.edits, Edits { substitutions: 1, deletions: 2, insertions: 0, reference: 5 });
         assert_eq!((wer.rate, cer.edits.reference), (0.6, 21));
         assert_eq!((ser, empty_hypotheses), (2.0 / 3.0, 1.0 / 3.0));
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_single_speaker_is_recorded_as_resampled_by_utterance() {
-        let scores = scores(&scored(&[("a", "one", "one"), ("a", "two", "to")]), &Bootstrap::default());
+        let scores = scores(&scored(&[("a", "one", "one"), ("a", "two", "to")]), &Bootstrap::default(), 1);
         assert_eq!(scores.resampled, ResamplingUnit::Utterance);
         assert_eq!(scores.wer.interval, (0.0, 1.0));
     }

@@ -1,5 +1,8 @@
 //! Canonical correlations of layers with words, phones, log-mel energies, layer 0 and what words mean.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use reprise_spec::layers::Curve;
 use reprise_spec::probing::Analysis;
 use tch::Tensor;
@@ -7,7 +10,7 @@ use tch::Tensor;
 use super::Evidence;
 use super::meaning::Covered;
 use super::scoring::{One, Scorer};
-use crate::analysis::held_out::{self, Measured, Settings};
+use crate::analysis::held_out::{self, Measured, Pair, Settings};
 use crate::analysis::sample::Sample;
 use crate::analysis::view::{View, metric_name};
 use crate::failure::StageError;
@@ -24,7 +27,7 @@ pub fn curve(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Re
         Some(components) => view.reduced(components),
         None => view,
     };
-    scorer.curve(analysis, &metric, samplings.len(), &|layer, index| {
+    let pair = |layer: usize, index: usize| {
         let (sampling, gathered) = (&samplings[index], &gathered[index]);
         let frames = |target: &Tensor| -> Result<_, StageError> {
             let target = View::new(target)?;
@@ -37,8 +40,9 @@ pub fn curve(analysis: Analysis, evidence: &Evidence, scorer: &mut Scorer) -> Re
             (Analysis::CcaMel, ..) => frames(&gathered.mel[layer])?,
             _ => frames(&gathered.frames[0])?,
         };
-        Ok(one(held_out::measure(&reduced(View::new(x)?), &y, &strata, &cca, sampling.seed)?))
-    })
+        Ok(Pair::new(reduced(View::new(x)?), y, strata, sampling.seed))
+    };
+    measured(analysis, &metric, samplings.len(), &cca, &pair, scorer)
 }
 
 /// The canonical correlation of words with what they mean at every layer, on the segments whose words have a vector.
@@ -53,7 +57,7 @@ pub fn semantic(evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, Stage
         Some(components) => view.reduced(components),
         None => view,
     };
-    scorer.curve(analysis, &metric, samplings.len(), &|layer, index| {
+    let pair = |layer: usize, index: usize| {
         let sampling = &samplings[index];
         let (Some(words), Some(vectors)) = (&sampling.words, &material.meanings.vectors) else {
             return Err(StageError::Failed("there are no vectors of words among the inputs".into()));
@@ -61,9 +65,42 @@ pub fn semantic(evidence: &Evidence, scorer: &mut Scorer) -> Result<Curve, Stage
         let covered = Covered::of(words, vectors);
         let rows = gathered[index].words[layer].index_select(0, &Tensor::from_slice(&covered.rows));
         let y = reduced(covered.view()?, of_vectors);
-        let exchanged = reduced(covered.exchanged(sampling.seed)?, of_vectors);
+        let unlike = reduced(covered.exchanged(sampling.seed)?, of_vectors);
         let x = reduced(View::new(&rows)?, components);
-        Ok(one(held_out::measure_beside(&x, &y, &exchanged, &covered.strata, &cca, sampling.seed)?))
+        Ok(Pair { x, y, unlike, strata: covered.strata, seed: sampling.seed })
+    };
+    measured(analysis, &metric, samplings.len(), &cca, &pair, scorer)
+}
+
+/// The curve of what `pair` gives at (layer, sampling). As many layers as there are threads are measured together.
+fn measured(
+    analysis: Analysis,
+    metric: &str,
+    samplings: usize,
+    settings: &Settings,
+    pair: &dyn Fn(usize, usize) -> Result<Pair, StageError>,
+    scorer: &mut Scorer,
+) -> Result<Curve, StageError> {
+    let (layers, together) = (scorer.layers, tch::get_num_threads().max(1) as usize);
+    let ahead = RefCell::new(BTreeMap::new());
+    scorer.curve(analysis, metric, samplings, &|layer, index| {
+        let mut ahead = ahead.borrow_mut();
+        if !ahead.contains_key(&(layer, index)) {
+            let mut places = Vec::new();
+            let mut pairs = Vec::new();
+            for layer in layer..layers.min(layer + together) {
+                match pair(layer, index) {
+                    Ok(pair) => {
+                        places.push((layer, index));
+                        pairs.push(pair);
+                    }
+                    Err(error) => _ = ahead.insert((layer, index), Err(error)),
+                }
+            }
+            ahead.extend(places.into_iter().zip(held_out::measure(&pairs, settings)));
+        }
+        let lost = || Err(StageError::Failed("a layer was not measured".into()));
+        Ok(one(ahead.remove(&(layer, index)).unwrap_or_else(lost)?))
     })
 }
 
