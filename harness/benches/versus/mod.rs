@@ -112,12 +112,19 @@ pub struct Peer {
 impl Peer {
     /// Starts `script`, a path from the root of the checkout, with `threads` threads for every library that has some.
     pub fn start(script: &str, arguments: &[&str], threads: usize) -> Self {
-        let python = std::env::var_os("REPRISE_PEERS").map_or_else(|| root().join(".peers"), PathBuf::from).join("bin/python");
-        assert!(python.exists(), "{} isn't there: run `cargo xtask peers`, or set REPRISE_PEERS to a virtual environment", python.display());
+        let python =
+            std::env::var_os("REPRISE_PEERS").map_or_else(|| root().join(".peers"), PathBuf::from).join("bin/python");
+        assert!(
+            python.exists(),
+            "{} isn't there: run `cargo xtask peers`, or set REPRISE_PEERS to a virtual environment",
+            python.display()
+        );
         let mut child = Command::new(python)
             .arg(root().join(script))
             .args(arguments)
-            .envs(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"].map(|name| (name, threads.to_string())))
+            .envs(
+                ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"].map(|name| (name, threads.to_string())),
+            )
             .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -226,7 +233,10 @@ pub fn threads() -> usize {
 
 /// Whether a part of a benchmark is wanted: the command line names parts, or none, which means all.
 pub fn wanted(part: &str) -> bool {
-    let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with("--") && argument.parse::<u64>().is_err()).peekable();
+    let mut named = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--") && argument.parse::<u64>().is_err())
+        .peekable();
     named.peek().is_none() || named.any(|name| name == part)
 }
 
