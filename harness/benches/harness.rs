@@ -44,7 +44,8 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 fn main() {
     let mut record = Record::new(1);
-    let parts: [(&str, fn(&mut Record)); 7] = [
+    type Part = (&'static str, fn(&mut Record));
+    let parts: [Part; 7] = [
         ("start", start),
         ("append", append),
         ("record", recording),

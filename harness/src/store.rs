@@ -37,7 +37,7 @@ pub mod recipe;
 pub mod run;
 
 pub use area::Area;
-pub use index::numbers::Numbers;
+pub use index::numbers::{Belief, Numbers};
 pub use index::summaries::{Summarised, Summary};
 pub use left_out::LeftOut;
 pub use manifest::{Continued, Manifest, ManifestFile, ManifestInput};

@@ -7,7 +7,7 @@ use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
 use crate::inert::csv;
 use crate::measures::{Address, Direction};
-use crate::store::{Numbers, RunRecord, Store, Summarised, Summary};
+use crate::store::{Belief, Numbers, RunRecord, Store, Summarised, Summary};
 
 /// List the runs of the store, newest first
 ///
@@ -28,7 +28,7 @@ pub struct Args {
     json: bool,
 }
 
-/// A run with the number that it is sorted by, and its place among the numbers that were read.
+/// A run with the number that it is sorted by.
 struct Row {
     run: Summarised,
     number: Option<f64>,
@@ -45,8 +45,8 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
         return Ok(Exit::Fine);
     }
     if args.csv {
-        let ids: Vec<String> = rows.iter().map(|row| row.run.id.clone()).collect();
-        print::line(table(&rows, &store.numbers(&ids, None)?).trim_end());
+        let runs: Vec<Summarised> = rows.iter().map(|row| row.run.clone()).collect();
+        print::line(table(&rows, &store.numbers(&runs, None, Belief::Checked)?).trim_end());
         return Ok(Exit::Fine);
     }
     if rows.is_empty() {
@@ -63,26 +63,45 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
 /// The runs that have a number, best first, and of equal ones the newest first.
 fn sorted(store: &Store, address: &Address, limit: Option<usize>) -> Result<Vec<Row>, Failure> {
     let runs = store.summaries(None)?;
-    let ids: Vec<String> = runs.iter().map(|run| run.id.clone()).collect();
-    let numbers = store.numbers(&ids, Some(address))?;
-    let numbered = runs.into_iter().enumerate().map(|(row, run)| Row { run, number: numbers.get(row, address) });
-    let mut rows: Vec<Row> = numbered.filter(|row| row.number.is_some()).collect();
-    if rows.is_empty() && !ids.is_empty() {
-        return Err(nowhere(store, address, &ids)?);
+    if let Some(limit) = limit {
+        let rows = best(store, address, &runs, limit, Belief::Unchecked)?;
+        let shown: Vec<Summarised> = rows.iter().map(|row| row.run.clone()).collect();
+        let checked = store.numbers(&shown, Some(address), Belief::Checked)?;
+        if !rows.is_empty() && rows.iter().enumerate().all(|(at, row)| checked.get(at, address) == row.number) {
+            return Ok(rows);
+        }
     }
-    let key = |row: &Row| match (Direction::of(&address.metric), row.number.unwrap_or(f64::NAN)) {
-        (_, number) if number.is_nan() => f64::INFINITY,
-        (Direction::Lower, number) => number,
-        (Direction::Higher | Direction::Neither, number) => -number,
-    };
-    rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
-    rows.truncate(limit.unwrap_or(rows.len()));
+    let rows = best(store, address, &runs, limit.unwrap_or(runs.len()), Belief::Checked)?;
+    if rows.is_empty() && !runs.is_empty() && limit != Some(0) {
+        return Err(nowhere(store, address, &runs)?);
+    }
     Ok(rows)
 }
 
+fn best(
+    store: &Store,
+    address: &Address,
+    runs: &[Summarised],
+    limit: usize,
+    belief: Belief,
+) -> Result<Vec<Row>, Failure> {
+    let numbers = store.numbers(runs, Some(address), belief)?;
+    let direction = Direction::of(&address.metric);
+    let key = |number: f64| match direction {
+        _ if number.is_nan() => f64::INFINITY,
+        Direction::Lower => number,
+        Direction::Higher | Direction::Neither => -number,
+    };
+    let mut numbered: Vec<(f64, usize)> =
+        (0..runs.len()).filter_map(|row| numbers.get(row, address).map(|number| (number, row))).collect();
+    numbered.sort_by(|(a, _), (b, _)| key(*a).total_cmp(&key(*b)));
+    numbered.truncate(limit);
+    Ok(numbered.into_iter().map(|(number, row)| Row { run: runs[row].clone(), number: Some(number) }).collect())
+}
+
 /// No run has the number: what there is instead.
-fn nowhere(store: &Store, address: &Address, ids: &[String]) -> Result<Failure, Failure> {
-    let numbers = store.numbers(ids, None)?;
+fn nowhere(store: &Store, address: &Address, runs: &[Summarised]) -> Result<Failure, Failure> {
+    let numbers = store.numbers(runs, None, Belief::Checked)?;
     let mut counts: BTreeMap<&Address, usize> = numbers.addresses.iter().map(|address| (address, 0)).collect();
     for (column, _) in numbers.rows.iter().flatten() {
         *counts.entry(&numbers.addresses[*column]).or_default() += 1;

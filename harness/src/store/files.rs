@@ -146,10 +146,8 @@ fn sync_all(paths: &[PathBuf]) -> Result<(), StoreError> {
     for some in paths.chunks(FLUSHES) {
         std::thread::scope(|scope| {
             let started: Vec<_> = some.iter().map(|path| scope.spawn(move || gone_is_fine(path))).collect();
-            let joined = started.into_iter().map(std::thread::ScopedJoinHandle::join);
-            joined
-                .map(|synced| synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect::<Result<(), _>>()
+            let mut joined = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined.try_for_each(|synced| synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
     }
     Ok(())

@@ -107,12 +107,12 @@ impl Scan {
     }
 }
 
-/// The body of a file of the index, if it is whole.
-fn load(store: &Store, name: &str, magic: [u8; 8]) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(store.root().join(FOLDER).join(name)).ok()?;
+/// What a file of the index says, if it is whole.
+fn load<T>(store: &Store, name: &str, magic: [u8; 8], read: impl Fn(&mut Reader<'_>) -> Option<T>) -> Option<T> {
+    let bytes = fs::read(store.root().join(FOLDER).join(name)).ok()?;
     let (head, body) = bytes.split_at_checked(12)?;
     let whole = head[..8] == magic && head[8..] == crc32fast::hash(body).to_le_bytes();
-    whole.then(|| bytes.split_off(12))
+    if whole { read(&mut Reader(body)) } else { None }
 }
 
 /// Reads numbers and names from the body of an index, and nothing beyond its end.

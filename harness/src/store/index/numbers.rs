@@ -8,7 +8,7 @@ use reprise_spec::identity::{OutputDigest, StageKey};
 
 use super::{ID, Names, Reader, Scan, Stamp, Writer, id_bytes, load, read_stamped, side_by_side};
 use crate::measures::Address;
-use crate::store::{Manifest, RunRecord, Store, StoreError, StoredOutput, manifest, run};
+use crate::store::{Manifest, RunRecord, Store, StoreError, StoredOutput, Summarised, manifest, run};
 
 const FILE: &str = "numbers";
 const MAGIC: [u8; 8] = *b"RPRnums1";
@@ -67,7 +67,10 @@ impl Known {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let mut known = Self { names: reader.names()?, ..Self::default() };
         let range = |count: usize, of: usize| Some((u32::try_from(of).ok()?, u32::try_from(of + count).ok()?));
-        for _ in 0..reader.count(64 + Stamp::BYTES + 4)? {
+        let outputs = reader.count(64 + Stamp::BYTES + 4)?;
+        known.outputs.reserve_exact(outputs);
+        known.scores.reserve(outputs);
+        for _ in 0..outputs {
             let (key, digest, stamp) = (reader.bytes()?, reader.bytes()?, reader.stamp()?);
             let count = reader.count(12)?;
             let scores = range(count, known.scores.len())?;
@@ -78,7 +81,10 @@ impl Known {
             }
             known.outputs.push(Output { key, digest, stamp, scores });
         }
-        for _ in 0..reader.count(ID + Stamp::BYTES + 4)? {
+        let runs = reader.count(ID + Stamp::BYTES + 4)?;
+        known.runs.reserve_exact(runs);
+        known.stages.reserve(reader.0.len().saturating_sub(runs * (ID + Stamp::BYTES + 4)) / 8);
+        for _ in 0..runs {
             let (id, stamp) = (reader.bytes()?, reader.stamp()?);
             let count = reader.count(8)?;
             let stages = range(count, known.stages.len())?;
@@ -175,25 +181,32 @@ impl Known {
     }
 }
 
+/// How far what the index says of outputs is believed. What it says of runs is always compared with their records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Only while the manifest is the one that was read.
+    Checked,
+    /// Whatever became of the manifest: an output is never written twice, but somebody may have removed it. To be followed by a look at what is shown.
+    Unchecked,
+}
+
 impl Store {
     /// The scores of these runs; only those at one address where one is given.
     ///
     /// # Errors
     /// When the folder of runs is there and can't be listed.
-    pub fn numbers(&self, runs: &[String], only: Option<&Address>) -> Result<Numbers, StoreError> {
-        let mut known = load(self, FILE, MAGIC).and_then(|body| Known::read(&mut Reader(&body))).unwrap_or_default();
-        let record = |id: &String| self.root().join("runs").join(id).join(run::FILE);
-        let mut places = side_by_side(runs, |id| {
-            known.run(id).filter(|place| Stamp::of(&record(id)) == Some(known.runs[*place].stamp))
-        });
+    pub fn numbers(&self, runs: &[Summarised], only: Option<&Address>, belief: Belief) -> Result<Numbers, StoreError> {
+        let mut known = load(self, FILE, MAGIC, Known::read).unwrap_or_default();
+        let kept_of = |run: &Summarised| known.run(&run.id).filter(|place| run.stamp == Some(known.runs[*place].stamp));
+        let mut places: Vec<Option<usize>> = runs.iter().map(kept_of).collect();
         let unread: Vec<usize> = (0..runs.len()).filter(|at| places[*at].is_none()).collect();
         // Whether it is worth keeping is known before outputs are looked at only of the runs: each has one to read as a rule.
         let mut scan = Scan::begin(self, unread.len());
-        let read = side_by_side(&unread, |at| self.stages_of(&runs[*at]));
+        let read = side_by_side(&unread, |at| self.stages_of(&runs[*at].id));
         let mut kept = Vec::new();
         for (at, (stages, stamp)) in unread.iter().zip(&read) {
             let settled = stamp.filter(|stamp| scan.as_ref().is_some_and(|scan| scan.settled(*stamp)));
-            let id = id_bytes(&runs[*at]);
+            let id = id_bytes(&runs[*at].id);
             let place = known.add_run(id.unwrap_or([0; ID]), stamp.unwrap_or_default(), stages);
             kept.extend(id.and(settled).map(|_| place));
             places[*at] = Some(place);
@@ -208,7 +221,8 @@ impl Store {
         let wanted: Vec<usize> = (0..wanted.len()).filter(|place| wanted[*place]).collect();
         let fresh = side_by_side(&wanted, |place| {
             let output = &known.outputs[*place];
-            output.stamp != Stamp::default() && Stamp::of(&self.manifest_of(output)) == Some(output.stamp)
+            let found = || belief == Belief::Unchecked || Stamp::of(&self.manifest_of(output)) == Some(output.stamp);
+            output.stamp != Stamp::default() && found()
         });
         let stale: Vec<usize> =
             wanted.iter().zip(fresh).filter_map(|(place, fresh)| (!fresh).then_some(*place)).collect();

@@ -55,6 +55,8 @@ pub struct Summarised {
     pub id: String,
     /// What is shown of it, or what is wrong with its record.
     pub summary: Result<Summary, String>,
+    /// Of the record as it was looked at, where it could be read and stood still meanwhile.
+    pub(super) stamp: Option<Stamp>,
 }
 
 impl Summarised {
@@ -133,7 +135,7 @@ struct Summaries {
 
 impl Summaries {
     fn load(store: &Store) -> Self {
-        load(store, FILE, MAGIC).and_then(|body| Self::read(&mut Reader(&body))).unwrap_or_default()
+        load(store, FILE, MAGIC, Self::read).unwrap_or_default()
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -219,7 +221,10 @@ impl Store {
         let runs = self.root().join("runs");
         let record = |id: &String| runs.join(id).join(run::FILE);
         let index = Summaries::load(self);
-        let mut known = side_by_side(shown, |id| index.entry(id).and(index.fresh(id, Stamp::of(&record(id))?)));
+        let mut known = side_by_side(shown, |id| {
+            let stamp = index.entry(id).and(Stamp::of(&record(id)))?;
+            index.fresh(id, stamp).map(|summary| (Ok(summary), Some(stamp)))
+        });
         let unread: Vec<usize> = (0..shown.len()).filter(|at| known[*at].is_none()).collect();
         let scan = Scan::begin(self, unread.len());
         let read = side_by_side(&unread, |at| self.summarised(&shown[*at], &record(&shown[*at])));
@@ -236,8 +241,8 @@ impl Store {
         }
         let mut read = read.into_iter();
         let listed = shown.iter().zip(&mut known).filter_map(|(id, known)| {
-            let summary = known.take().map(Ok).or_else(|| read.next().map(|(summary, _)| summary))?;
-            Some(Summarised { id: id.clone(), summary })
+            let (summary, stamp) = known.take().or_else(|| read.next())?;
+            Some(Summarised { id: id.clone(), summary, stamp })
         });
         Ok(listed.collect())
     }
