@@ -24,6 +24,7 @@ mod hostile_data;
 mod killed;
 mod language_models;
 mod layers;
+mod list;
 mod provenance;
 mod recognition;
 mod report;

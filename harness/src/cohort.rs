@@ -10,7 +10,7 @@ use reprise_spec::identity::{StageKey, VariantHash};
 use serde::Serialize;
 
 use crate::measures::{self, Measures};
-use crate::store::{RunId, RunRecord, Status, Store, StoreError};
+use crate::store::{RunId, RunRecord, Seen, Status, Store, StoreError, Summary};
 
 /// The comparable runs of an experiment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -64,7 +64,9 @@ impl Cohort {
                 missing: Vec::new(),
             })
             .collect();
-        for record in store.runs()?.into_iter().filter_map(|listed| listed.record.ok()) {
+        let variants: Vec<VariantHash> = groups.iter().map(|group| group.variant).collect();
+        let like = |run: &Summary| run.seen == Seen::Finished && variants.contains(&run.variant);
+        for record in store.records(like)? {
             let Some(group) = groups.iter_mut().find(|group| group.variant == record.variant) else { continue };
             let wanted = record.status == Status::Finished && experiment.seeds.contains(&record.seed);
             if !wanted || group.runs.contains_key(&record.seed) {

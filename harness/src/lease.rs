@@ -2,7 +2,8 @@
 //!
 //! The owner of `work/` counts up in `work/lease` about once a second. An observer calls a lease dead at once when it can tell that the
 //! owner's process is gone (same host, boot and process namespace), and otherwise when the count has stood still for [`PATIENCE`] of
-//! the observer's own monotonic clock. Wall clocks are never compared. Who changes a lease holds the lock of `guard` while doing so.
+//! the observer's own monotonic clock. Wall clocks are never compared. A lease isn't flushed to disk: a machine that loses its power loses
+//! the owner as well, and an empty file is waited for like one of another machine. Who changes a lease holds the lock of `guard` while doing so.
 
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -240,7 +241,7 @@ pub fn claim(folder: &Path, watch: &mut Watch) -> Result<Claim, StoreError> {
     fs::create_dir_all(&work).map_err(|error| StoreError::io("create", &work, error))?;
     let token = format!("{:016x}", RandomState::new().build_hasher().finish());
     let record = Record { format: FORMAT, owner: Owner::current(), token, count: 0, worker: None };
-    files::write_json(&path, &record)?;
+    files::write_fleeting(&path, &record)?;
     Ok(Claim::Taken(Lease::start(folder.to_path_buf(), record)))
 }
 
@@ -330,7 +331,7 @@ fn renew(folder: &Path, record: &Mutex<Record>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     record.count += 1;
-    files::write_json(&folder.join(WORK).join(FILE), &*record)?;
+    files::write_fleeting(&folder.join(WORK).join(FILE), &*record)?;
     Ok(true)
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reprise_spec::identity::{OutputDigest, StageKey};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{RunId, RunRecord, StageRecord, Status, Store, StoreError};
+use crate::store::{RunId, RunRecord, Seen, StageRecord, Status, Store, StoreError, Summary};
 
 mod compare;
 pub mod grade;
@@ -126,7 +126,8 @@ pub fn siblings(run: &RunRecord, store: &Store) -> Result<Vec<RunRecord>, StoreE
     };
     let mut found = BTreeMap::from([(run.seed, run.clone())]);
     let wanted = shape(run);
-    for record in store.runs()?.into_iter().filter_map(|listed| listed.record.ok()) {
+    let like = |of: &Summary| of.seen == Seen::Finished && of.variant == run.variant;
+    for record in store.records(like)? {
         let finished = record.status == Status::Finished;
         if finished && record.variant == run.variant && shape(&record) == wanted {
             found.entry(record.seed).or_insert(record);

@@ -5,6 +5,7 @@
 //! stages/<key>/work/              one attempt at a time: lease, request.json, checkpoints/, out/, metrics.log, log.txt
 //! stages/<key>/<digest12>/        a whole output: manifest.json, out/, metrics.log, log.txt, request.json
 //! runs/<id>/                      run.json, recipe.json, experiment.yaml, spec.canon, changes.patch
+//! index/                          what listings show of runs, made anew where it is missing: see [`index`]
 //! reruns/<id>/<number>/           a run executed again: a store of its own, and verdict.json
 //! ```
 //!
@@ -29,12 +30,15 @@ use crate::project::Project;
 
 mod area;
 pub mod files;
+pub mod index;
 pub mod left_out;
 pub mod manifest;
 pub mod recipe;
 pub mod run;
 
 pub use area::Area;
+pub use index::numbers::{Belief, Numbers};
+pub use index::summaries::{Summarised, Summary};
 pub use left_out::LeftOut;
 pub use manifest::{Continued, Manifest, ManifestFile, ManifestInput};
 pub use recipe::Recipe;
@@ -45,6 +49,9 @@ pub const FOLDER: &str = ".reprise";
 
 /// The list of files that a stage reads from outside of the store, beside its output.
 pub const FILES: &str = "files.txt";
+
+/// What keeps a store out of the repository that it lies in; there once a run was to be executed here.
+const IGNORE: &str = ".gitignore";
 
 /// Whole outputs by key.
 type Memory = Mutex<BTreeMap<StageKey, Vec<StoredOutput>>>;
@@ -210,7 +217,7 @@ impl Store {
             tempfile::tempfile_in(&folder).map_err(|error| StoreError::io("write below", &self.root, error))?;
         }
         // A store never makes the repository that it lies in dirty.
-        let ignore = self.root.join(".gitignore");
+        let ignore = self.root.join(IGNORE);
         if ignore.exists() { Ok(()) } else { files::write(&ignore, b"*\n") }
     }
 
@@ -287,9 +294,15 @@ impl Store {
     /// # Errors
     /// When the folder of runs is there and can't be listed.
     pub fn runs(&self) -> Result<Vec<ListedRun>, StoreError> {
-        let mut runs: Vec<ListedRun> = self.run_ids()?.into_iter().map(|id| self.listed(id)).collect();
-        runs.sort_by(|a, b| b.id.cmp(&a.id));
-        Ok(runs)
+        Ok(index::side_by_side(&self.run_ids()?, |id| self.listed(id.clone())))
+    }
+
+    /// The newest run; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the folder of runs is there and can't be listed.
+    pub fn newest(&self) -> Result<Option<ListedRun>, StoreError> {
+        Ok(self.run_ids()?.into_iter().next().map(|id| self.listed(id)))
     }
 
     /// The run whose id starts with `prefix`.
@@ -298,13 +311,21 @@ impl Store {
     /// When none or several do.
     pub fn run(&self, prefix: &str) -> Result<ListedRun, StoreError> {
         let mut ids: Vec<String> = self.run_ids()?.into_iter().filter(|id| id.starts_with(prefix)).collect();
-        ids.sort();
+        ids.reverse();
         match ids.as_slice() {
             [] => Err(StoreError::NoRun { prefix: prefix.into() }),
             [id] => Ok(self.listed(id.clone())),
             _ if ids.iter().any(|id| id == prefix) => Ok(self.listed(prefix.into())),
             _ => Err(StoreError::Ambiguous { prefix: prefix.into(), matches: ids.into_iter().take(8).collect() }),
         }
+    }
+
+    /// The record of a run by its whole id, or what is wrong with it.
+    ///
+    /// # Errors
+    /// In words, where it can't be read.
+    pub fn record_of(&self, id: &str) -> Result<RunRecord, String> {
+        self.listed(id.to_owned()).record
     }
 
     /// The folder of a run.
@@ -314,12 +335,17 @@ impl Store {
 
     fn listed(&self, id: String) -> ListedRun {
         let path = self.root.join("runs").join(&id).join(run::FILE);
-        let record = RunRecord::read(&path).map_err(|error| error.to_string()).and_then(|record| {
-            if record.id.as_str() == id { Ok(record) } else { Err(format!("its record is of run {}", record.id)) }
-        });
+        let record = Self::checked(&id, RunRecord::read(&path));
         ListedRun { id, record }
     }
 
+    /// The record of the run in this folder, or what is wrong with it.
+    fn checked(id: &str, record: Result<RunRecord, StoreError>) -> Result<RunRecord, String> {
+        let record = record.map_err(|error| error.to_string())?;
+        if record.id.as_str() == id { Ok(record) } else { Err(format!("its record is of run {}", record.id)) }
+    }
+
+    /// The names of the folders of runs, newest first.
     fn run_ids(&self) -> Result<Vec<String>, StoreError> {
         let folder = self.root.join("runs");
         let entries = match fs::read_dir(&folder) {
@@ -331,7 +357,9 @@ impl Store {
             Err(error) => return Err(StoreError::Io { verb: "list", path: folder, error }),
         };
         let ids = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(ids.filter(|name| !name.starts_with('.')).collect())
+        let mut ids: Vec<String> = ids.filter(|name| !name.starts_with('.')).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(ids)
     }
 }
 

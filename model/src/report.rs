@@ -55,16 +55,20 @@ impl Reporter {
 
     /// Adds a point to the metric log. Written at least every second.
     pub fn metric(&mut self, name: &str, step: u64, value: f64) -> Result<(), StageError> {
-        self.pending.extend(self.encoder.point(name, step, value));
+        self.encoder.append(&mut self.pending, name, step, value);
         if self.flushed.elapsed() > Duration::from_secs(1) { self.flush() } else { Ok(()) }
     }
 
     /// Writes what waits. The log is part of the result, so a full disk ends the stage.
     pub fn flush(&mut self) -> Result<(), StageError> {
         self.flushed = Instant::now();
-        let bytes = std::mem::take(&mut self.pending);
-        let Some(log) = &mut self.log else { return Ok(()) };
-        log.write_all(&bytes).map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
+        let Some(log) = &mut self.log else {
+            self.pending.clear();
+            return Ok(());
+        };
+        let written = log.write_all(&self.pending);
+        self.pending.clear();
+        written.map_err(|error| StageError::io("cannot write", Path::new("metrics.log"), &error))
     }
 
     /// Brings every point so far to the disk. Call before a checkpoint is written: an attempt that continues after it logs none of them again.

@@ -29,6 +29,12 @@ impl Encoder {
     /// The records of one point; a new name is spelt first. Names are cut at 255 bytes, and a log holds at most 65,535 of them.
     pub fn point(&mut self, name: &str, step: u64, value: f64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(RECORD);
+        self.append(&mut bytes, name, step, value);
+        bytes
+    }
+
+    /// [`Encoder::point`] behind what waits in a buffer already.
+    pub fn append(&mut self, bytes: &mut Vec<u8>, name: &str, step: u64, value: f64) {
         let id = match self.names.get(name) {
             Some(id) => *id,
             None => {
@@ -45,7 +51,6 @@ impl Encoder {
             }
         };
         bytes.extend(record(POINT, id, step, value.to_le_bytes()));
-        bytes
     }
 
     /// The record that starts attempt `number`, which continues after `step`.

@@ -2,7 +2,7 @@ use super::recorded::Recorded;
 use super::run::{SideBySide, follow};
 use super::{Places, load, print};
 use crate::exit::{Exit, Failure};
-use crate::store::{ListedRun, Means, Seen, Store};
+use crate::store::{ListedRun, Means, Seen, Store, Summarised};
 
 /// Continue a run that was interrupted, killed or failed, as it was asked for
 ///
@@ -54,8 +54,9 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
 
 /// The newest run that ended without a result.
 fn newest(store: &Store) -> Result<ListedRun, Failure> {
-    let ended = |run: &ListedRun| matches!(run.seen(), Seen::Interrupted | Seen::Failed | Seen::Lost);
-    store.runs()?.into_iter().find(ended).ok_or_else(|| {
+    let ended = |run: &Summarised| matches!(run.seen(), Seen::Interrupted | Seen::Failed | Seen::Lost);
+    let newest = store.summaries(None)?.into_iter().find(ended);
+    newest.map(|run| store.run(&run.id)).transpose()?.ok_or_else(|| {
         Failure::user(
             format!("nothing to resume: no run in {} was interrupted, killed or failed", store.root().display()),
             "`reprise list` shows its runs, `reprise run EXPERIMENT` makes one",

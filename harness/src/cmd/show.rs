@@ -40,9 +40,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let store = load::store(places, None)?;
     let listed = match args.run.as_str() {
         "" => store
-            .runs()?
-            .into_iter()
-            .next()
+            .newest()?
             .ok_or_else(|| Failure::user("the store has no runs", "make one with `reprise run EXPERIMENT`"))?,
         prefix => store.run(prefix)?,
     };

@@ -10,7 +10,7 @@ use crate::cohort::{Cohort, Group};
 use crate::explain::ExplainError;
 use crate::explain::subject::Subject;
 use crate::rerun;
-use crate::store::{RunRecord, Seen, Status, Store, StoreError};
+use crate::store::{RunRecord, Seen, Store, StoreError, Summary};
 
 /// One side of a comparison.
 #[derive(Clone, Debug)]
@@ -117,9 +117,8 @@ fn nothing(variant: &Variant) -> Group {
 
 /// The newest finished run of a setting, and of every other seed the newest that compares with it.
 fn of_setting(variant: &VariantHash, store: &Store) -> Result<BTreeMap<u64, RunRecord>, StoreError> {
-    let mut records = store.runs()?.into_iter().filter_map(|listed| listed.record.ok());
-    let newest = records.find(|record| record.variant == *variant && record.status == Status::Finished);
-    let Some(newest) = newest else { return Ok(BTreeMap::new()) };
+    let like = |run: &Summary| run.seen == Seen::Finished && run.variant == *variant;
+    let Some(newest) = store.records(like)?.next() else { return Ok(BTreeMap::new()) };
     Ok(rerun::siblings(&newest, store)?.into_iter().map(|record| (record.seed, record)).collect())
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::{Job, Keyed};
 use crate::plan::Edge;
-use crate::store::{Continued, Manifest, ManifestInput, RunRecord, Status, Store, StoreError, StoredOutput};
+use crate::store::{
+    Continued, Manifest, ManifestInput, RunRecord, Seen, Status, Store, StoreError, StoredOutput, Summary,
+};
 
 /// What a stage reads, each with the folder that it lies in.
 #[derive(Clone)]
@@ -76,5 +78,8 @@ pub fn unchanged(job: &Job<'_>, stages: &[Keyed<'_>]) -> Result<Option<RunRecord
             && record.seed == job.run.seed
             && record.stages.iter().map(|stage| (stage.key, stage.state.digest())).eq(outputs.iter().copied())
     };
-    Ok(job.store.runs()?.into_iter().filter_map(|run| run.record.ok()).find(same))
+    let like = |summary: &Summary| {
+        summary.seen == Seen::Finished && summary.variant == job.identity.variant && summary.seed == job.run.seed
+    };
+    Ok(job.store.records(like)?.find(same))
 }

@@ -10,7 +10,7 @@ use super::stage::Unmade;
 use super::{ExecuteError, Job, Keyed, Outcome};
 use crate::lease::Owner;
 use crate::store::{
-    Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status, Store, StoreError, run,
+    Attempt, Means, RunError, RunId, RunRecord, Seen, StageRecord, StageState, Status, Store, StoreError, Summary, run,
 };
 
 /// A run that this process executes. Its lock ends with the process, however that ends.
@@ -38,10 +38,13 @@ impl<'a> ActiveRun<'a> {
                 && record.seed == job.run.seed
                 && keys(&record.stages) == keys(&stages)
         };
-        let ended = |seen| matches!(seen, Seen::Failed | Seen::Interrupted | Seen::Lost);
-        let runs = job.store.runs()?;
-        for record in runs.iter().filter(|run| ended(run.seen())).filter_map(|run| run.record.as_ref().ok()) {
-            if same(record)
+        let like = |summary: &Summary| {
+            matches!(summary.seen, Seen::Failed | Seen::Interrupted | Seen::Lost)
+                && summary.variant == job.identity.variant
+                && summary.seed == job.run.seed
+        };
+        for record in job.store.records(like)? {
+            if same(&record)
                 && let Some(run) = Self::resume(job, &record.id, &stages)?
             {
                 return Ok(run);

@@ -16,7 +16,7 @@ use super::parts::Source;
 use crate::cohort::{Cohort, LeftOut};
 use crate::measures::Address;
 use crate::results::{Judgement, Recognition, Results, find};
-use crate::store::{RunId, RunRecord, StageRecord, Status, Store, StoreError, StoredOutput};
+use crate::store::{RunId, RunRecord, Seen, StageRecord, Status, Store, StoreError, StoredOutput, Summary};
 
 /// What kind of report it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -198,7 +198,9 @@ impl<'a> Subject<'a> {
         let mut subject = Self::experiment(experiment, file, store)?;
         let known: BTreeSet<&RunId> = subject.all().map(|(_, run)| &run.record.id).collect();
         let mut earlier: Vec<(usize, RunRecord)> = Vec::new();
-        for record in store.runs()?.into_iter().filter_map(|listed| listed.record.ok()) {
+        let variants: Vec<VariantHash> = subject.groups.iter().map(|group| group.hash).collect();
+        let like = |run: &Summary| run.seen == Seen::Finished && variants.contains(&run.variant);
+        for record in store.records(like)? {
             let place = subject.groups.iter().position(|group| group.hash == record.variant);
             let wanted = record.status == Status::Finished && !known.contains(&record.id);
             earlier.extend(place.filter(|_| wanted).map(|place| (place, record)));

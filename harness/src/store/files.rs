@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,18 +27,52 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     sync(folder)
 }
 
+/// Writes files into a new folder that has no name that counts yet, and flushes them and the folder to disk. All are written before any is flushed,
+/// and they are flushed at the same time: what takes long is waiting for the disk, and it is waited for once.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_new(folder: &Path, parts: &[(&str, &[u8])]) -> Result<(), StoreError> {
+    let mut written = Vec::with_capacity(parts.len());
+    for (name, bytes) in parts {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|error| StoreError::io("write", &path, error))?;
+        written.push(path);
+    }
+    sync_all(&written)?;
+    sync(folder)
+}
+
+/// [`write`] of what means nothing once the machine has lost its power: whole or not there for every process, but not flushed to disk.
+///
+/// # Errors
+/// When the disk refuses; `path` is then what it was.
+pub fn write_fleeting<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    let fail = |error| StoreError::io("write", path, error);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(fail)?;
+    file.write_all(&to_json(value)).map_err(fail)?;
+    readable(file.as_file()).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error)).map(drop)
+}
+
 /// Temporary files start private; a store is as readable as the folder that it lies in.
-fn readable(file: &File) -> std::io::Result<()> {
+pub(super) fn readable(file: &File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 /// [`write`] of a value as JSON that people can read.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    write(path, &to_json(value))
+}
+
+/// A value as JSON that people can read, with a line's end.
+pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     // Records hold no maps with keys that JSON can't spell, so this can't fail.
     let mut bytes = serde_json::to_vec_pretty(value).expect("a record that JSON can spell");
     bytes.push(b'\n');
-    write(path, &bytes)
+    bytes
 }
 
 /// Reads a record with a `format` number, and refuses a newer format before it looks at anything else.
@@ -46,17 +80,38 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError
 /// # Errors
 /// [`StoreError::Newer`], [`StoreError::Damaged`], or the reason why the file can't be read.
 pub fn read_versioned<T: DeserializeOwned>(path: &Path, newest: u64) -> Result<T, StoreError> {
+    let bytes = fs::read(path).map_err(|error| StoreError::Io { verb: "read", path: path.to_path_buf(), error })?;
+    parse_versioned(path, &bytes, newest)
+}
+
+/// [`read_versioned`] of bytes that were read from `path`.
+///
+/// # Errors
+/// As there.
+pub fn parse_versioned<T: DeserializeOwned>(path: &Path, bytes: &[u8], newest: u64) -> Result<T, StoreError> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         format: u64,
     }
-    let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), reason };
-    let bytes = fs::read(path).map_err(|error| StoreError::Io { verb: "read", path: path.to_path_buf(), error })?;
-    let Versioned { format } = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let damaged =
+        |error: serde_json::Error| StoreError::Damaged { path: path.to_path_buf(), reason: error.to_string() };
+    let format = match leading_format(bytes) {
+        Some(format) => format,
+        None => serde_json::from_slice::<Versioned>(bytes).map_err(damaged)?.format,
+    };
     if format > newest {
         return Err(StoreError::Newer { path: path.to_path_buf(), found: format, newest });
     }
-    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// The format of a record that begins with it, as all do that were written here: it is then read once instead of twice.
+fn leading_format(bytes: &[u8]) -> Option<u64> {
+    let rest = bytes.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"format\"")?;
+    let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let ends = matches!(rest[digits..].trim_ascii_start().first(), Some(b',' | b'}'));
+    std::str::from_utf8(&rest[..digits]).ok().filter(|_| ends)?.parse().ok()
 }
 
 /// Removes what killed processes had begun to write into a folder that nobody else writes to now.
@@ -79,19 +134,43 @@ pub fn sync(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| StoreError::io("flush", folder, error))
 }
 
-/// Flushes every file below a folder, and the folders, to disk. A file that goes away meanwhile is one that the owner of a lease renames.
+/// Flushes files to disk, several at a time: the disk writes them together. One that went away meanwhile is none that counts.
+fn sync_all(paths: &[PathBuf]) -> Result<(), StoreError> {
+    /// At a time; each waits for the disk and does nothing else.
+    const FLUSHES: usize = 16;
+    let gone_is_fine = |path: &PathBuf| match sync(path) {
+        Err(StoreError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => Ok(()),
+        synced => synced,
+    };
+    let gone_is_fine = &gone_is_fine;
+    for some in paths.chunks(FLUSHES) {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = some.iter().map(|path| scope.spawn(move || gone_is_fine(path))).collect();
+            let mut joined = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined.try_for_each(|synced| synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+    }
+    Ok(())
+}
+
+/// Flushes every file below a folder, and then the folders, to disk. A file that goes away meanwhile is one that the owner of a lease renames.
 pub fn sync_tree(folder: &Path) -> Result<(), StoreError> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    collect(folder, &mut files, &mut folders)?;
+    sync_all(&files)?;
+    sync_all(&folders)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) -> Result<(), StoreError> {
     let fail = |error| StoreError::io("flush", folder, error);
+    folders.push(folder.to_path_buf());
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         match entry.file_type().map_err(fail)? {
-            kind if kind.is_dir() => sync_tree(&entry.path())?,
-            kind if kind.is_file() => match sync(&entry.path()) {
-                Err(StoreError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
-                synced => synced?,
-            },
+            kind if kind.is_dir() => collect(&entry.path(), files, folders)?,
+            kind if kind.is_file() => files.push(entry.path()),
             _ => {}
         }
     }
-    sync(folder)
+    Ok(())
 }

@@ -96,7 +96,18 @@ impl Manifest {
     /// # Errors
     /// When it is damaged, of a newer format, or names files outside its folder.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
-        let manifest: Self = files::read_versioned(path, FORMAT)?;
+        Self::checked(path, files::read_versioned(path, FORMAT)?)
+    }
+
+    /// [`Manifest::read`] of bytes that were read from `path`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, StoreError> {
+        Self::checked(path, files::parse_versioned(path, bytes, FORMAT)?)
+    }
+
+    fn checked(path: &Path, manifest: Self) -> Result<Self, StoreError> {
         match manifest.files.iter().find(|file| !is_below(&file.name)) {
             Some(file) => Err(StoreError::Damaged {
                 path: path.to_path_buf(),

@@ -230,6 +230,14 @@ impl RunRecord {
         files::read_versioned(path, FORMAT)
     }
 
+    /// A record from its bytes; `path` is where they were read.
+    ///
+    /// # Errors
+    /// When it is damaged or of a newer format.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, StoreError> {
+        files::parse_versioned(path, bytes, FORMAT)
+    }
+
     /// The state as an observer sees it: a run whose process is gone isn't running, whatever its record says.
     pub fn seen(&self) -> Seen {
         match self.status {
@@ -265,7 +273,10 @@ impl RunRecord {
 impl Store {
     /// Makes the folder of a new run, locked: the texts of the experiment, its canonical bytes, its recipe, and the record that `record`
     /// gives for an id. The folder gets its name when all of that is in it, so a run that is listed is whole.
-    pub(crate) fn create_run(
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn create_run(
         &self,
         experiment: &str,
         canonical: &[u8],
@@ -284,11 +295,15 @@ impl Store {
             }
             let write = || {
                 let Some(lock) = lock(&unfinished)? else { return Ok(None) };
-                files::write(&unfinished.join(TEXT), experiment.as_bytes())?;
-                files::write(&unfinished.join(CANONICAL), canonical)?;
-                files::write_json(&unfinished.join(recipe::FILE), recipe)?;
-                write_changes(&unfinished, &record)?;
-                files::write_json(&unfinished.join(FILE), &record)?;
+                let (recipe, written) = (files::to_json(recipe), files::to_json(&record));
+                let mut parts: Vec<(&str, &[u8])> = vec![
+                    (TEXT, experiment.as_bytes()),
+                    (CANONICAL, canonical),
+                    (recipe::FILE, &recipe),
+                    (FILE, &written),
+                ];
+                parts.extend(patch(&record).map(|patch| (CHANGES, patch)));
+                files::write_new(&unfinished, &parts)?;
                 fs::rename(&unfinished, &folder).map_err(|error| StoreError::io("rename to", &folder, error))?;
                 files::sync(&self.root.join("runs"))?;
                 Ok(Some(lock))
@@ -359,16 +374,24 @@ impl Store {
     }
 
     /// Writes a run's record in place of what it was.
-    pub(crate) fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// When the disk refuses; the record is then what it was.
+    pub fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
         files::write_json(&self.run_folder(&record.id).join(FILE), record)
     }
 }
 
+/// The uncommitted changes that go with a record, where there are any.
+fn patch(record: &RunRecord) -> Option<&[u8]> {
+    record.provenance.changes.as_ref().map(|changes| changes.patch.as_slice()).filter(|patch| !patch.is_empty())
+}
+
 fn write_changes(folder: &Path, record: &RunRecord) -> Result<(), StoreError> {
     let path = folder.join(CHANGES);
-    match &record.provenance.changes {
-        Some(changes) if !changes.patch.is_empty() => files::write(&path, &changes.patch),
-        _ => match fs::remove_file(&path) {
+    match patch(record) {
+        Some(patch) => files::write(&path, patch),
+        None => match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", &path, error)),
             _ => Ok(()),
         },
