@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 use crate::encoder::{self, Mode};
 use crate::framing::Rows;
 use crate::front_end::FrontEnd;
-use crate::layers::{LayerNorm, Linear, parameter};
+use crate::layers::{LayerNorm, Linear, parameter, widened};
 use crate::trunk::Trunk;
 
 /// The network from samples to the last encoder layer.
@@ -168,8 +168,8 @@ impl Hubert {
 
     /// The front-end's frames up to the end of the longest row.
     fn features(&self, wave_bs: &Tensor, rows: Option<&Rows>, mode: Mode) -> Tensor {
-        let features_btc =
-            self.front_end.forward(wave_bs, rows.map(|rows| rows.samples.as_slice()), mode).to_kind(Kind::Float);
+        let samples = rows.map(|rows| rows.samples.as_slice());
+        let features_btc = widened(self.front_end.forward(wave_bs, samples, mode));
         let frames = rows.and_then(|rows| rows.frames.iter().max()).map(|&frames| frames as i64);
         match frames {
             Some(frames) if frames < features_btc.size()[1] => features_btc.narrow(1, 0, frames),
@@ -185,7 +185,7 @@ impl Hubert {
     fn project(&self, features_btc: &Tensor, masks: &Masks, mode: Mode) -> Tensor {
         let mut x_btd = features_btc.shallow_clone();
         if let Some(projection) = &self.projection {
-            x_btd = projection.forward(&x_btd).to_kind(Kind::Float);
+            x_btd = widened(projection.forward(&x_btd));
         }
         x_btd = mode.dropout(x_btd, self.input_dropout);
         if let Some(time_bt) = &masks.time_bt {

@@ -1,15 +1,20 @@
-//! The two layers that every part of the network is made of, with initial values drawn on the CPU.
+//! The layers that every part of the network is made of, with initial values drawn on the CPU.
 //!
 //! tch's own layers draw on the device of the parameters, where the same seed gives other numbers, and their default for linear
 //! layers is not the framework's.
 
 use reprise_spec::network::Initialisation;
 use tch::nn::{self, Init, Path};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Registers a trainable parameter whose initial value is drawn on the CPU, so that it is the same on every device.
 pub fn parameter(path: &Path, name: &str, shape: &[i64], init: Init) -> Tensor {
     path.var_copy(name, &nn::init(init, shape, Device::Cpu))
+}
+
+/// In single precision what was computed in half.
+pub fn widened(x: Tensor) -> Tensor {
+    if matches!(x.kind(), Kind::BFloat16 | Kind::Half) { x.to_kind(Kind::Float) } else { x }
 }
 
 /// `x · weightᵀ + bias`; parameters `weight` (out × in) and `bias` (out).

@@ -10,7 +10,8 @@ const HEAD: &str = "\
 
 Every number here was measured by a program of this repository; `cargo xtask bench` measures them all again, `cargo xtask bench NAME` one of
 them, and compares the ratios with these. Ours and the peer take turns in one run, with as many threads and, where both use it, the same
-libtorch; a ratio is of median times, and its range that of single turns. Times by themselves hang on the machine and on what else it does.
+libtorch; a ratio is of median times, and its range that of single turns. Times by themselves hang on the machine and on what else it does: what is dated
+2026-11-29 was measured beside other work, so take its ratios for rough.
 `cargo run --release -p reprise --example benchmarks -- accept` writes this page.
 ";
 

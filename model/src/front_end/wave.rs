@@ -9,7 +9,7 @@
 
 use reprise_spec::network::{FrontEndNorm, Initialisation, WaveFrontEnd as Settings};
 use tch::nn::{Init, Path, init};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::encoder::Mode;
 use crate::kernels;
@@ -89,8 +89,8 @@ impl WaveFrontEnd {
 
     /// B × S to B × T × C, T = ⌊(S − 80)/320⌋ for the published kernels and strides.
     pub fn forward(&self, wave_bs: &Tensor, mode: Mode) -> Tensor {
-        match (mode, wave_bs.device()) {
-            (Mode::Train { .. }, Device::Cpu) => self.frame_by_frame(wave_bs),
+        match (mode, wave_bs.device(), wave_bs.kind()) {
+            (Mode::Train { .. }, Device::Cpu, Kind::Float) => self.frame_by_frame(wave_bs),
             _ => self.channel_by_channel(wave_bs),
         }
     }
@@ -146,7 +146,6 @@ impl WaveFrontEnd {
 #[cfg(test)]
 mod tests {
     use reprise_spec::values::Count;
-    use tch::Kind;
     use tch::nn::VarStore;
 
     use super::*;
