@@ -1,10 +1,9 @@
-//! How long `reprise diff` takes for two runs with 200 settings that differ and 100,000 logged points each, from its start to its end.
+//! How long `reprise diff` takes for two runs with 200 settings that differ and as many logged points each as a size says, from its start to its end.
 //!
-//! `cargo bench -p reprise --bench diff` prints the median of 30 runs of the program, which it builds with the profile `bench`.
+//! `cargo bench -p reprise --bench diff`
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use reprise::provenance::Provenance;
 use reprise::store::Store;
@@ -14,64 +13,76 @@ use reprise_spec::stage::Stage;
 
 #[path = "../../tests/planted.rs"]
 mod planted;
+mod program;
+mod versus;
 
 use planted::{Output, Wanted};
+use program::Program;
+use versus::{Bound, Growth, Record, Value};
 
 const SETTINGS: i128 = 200;
-/// Of each run: two iterations of pretraining with five metrics each.
-const POINTS: u64 = 100_000;
+/// Of each run, in two iterations of pretraining with five metrics each; the target is of the third.
+const POINTS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const UTTERANCES: usize = 500;
-const TIMES: usize = 30;
+const TIMES: usize = 15;
 
 fn main() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::at(folder.path());
+    let mut record = Record::new(1);
+    let what = format!("diff of {SETTINGS} settings and the logs of two runs");
+    let mut growth = Growth { what: what.clone(), size: "points of each run".into(), points: Vec::new() };
+    for points in POINTS {
+        let folder = tempfile::tempdir().expect("a folder");
+        plant(&Store::at(folder.path().join("store")), points);
+        let forms: &[&str] = if points == POINTS[2] { &["--markdown", "--json", ""] } else { &[""] };
+        for form in forms {
+            let runs = ["diff", "20260101-000000-a", "20260101-000000-b", "--store", "store", form];
+            let diff = of(folder.path(), &runs).measure(TIMES);
+            let milliseconds = diff["seconds"] * 1e3;
+            println!("{what}, {points} points {form}: {milliseconds:.1} ms");
+            if points == POINTS[2] {
+                let what = format!("{what}, {points} points {form}").trim_end().to_owned();
+                let (unit, bound, peer) = ("ms".into(), Bound::AtMost(100.0), String::new());
+                record.values.push(Value { what, unit, measured: milliseconds, bound, peer });
+            }
+            if form.is_empty() {
+                growth.points.push(diff.into_iter().chain([("size".to_owned(), points as f64)]).collect());
+            }
+        }
+    }
+    record.growth.push(growth);
+    record.keep("diff");
+}
+
+fn of(folder: &Path, arguments: &[&str]) -> Program {
+    let given: Vec<&str> = arguments.iter().copied().filter(|argument| !argument.is_empty()).collect();
+    Program::new(folder, &given).ends_with(1)
+}
+
+/// Two runs that differ in every setting and slightly in every number.
+fn plant(store: &Store, points: u64) {
     let experiment = planted::experiment(serde_json::json!({}));
     for (run, id) in ["aaaaaa", "bbbbbb"].into_iter().enumerate() {
         let settings = (0..SETTINGS).map(|n| (format!("setting-{n:03}"), Canon::Int(n + run as i128)));
         planted::plant(
-            &store,
+            store,
             &Wanted {
                 id,
                 experiment: &experiment,
                 seed: 1 + run as u64,
                 content: &|_| 0,
-                output: &|_, stage| output(stage, run),
+                output: &|_, stage| output(stage, run, points),
                 settings: settings.collect::<BTreeMap<_, _>>(),
                 provenance: Provenance::default(),
             },
         );
     }
-    for form in ["terminal", "--markdown", "--json"] {
-        let mut times: Vec<Duration> = (0..TIMES).map(|_| time(&store, form)).collect();
-        times.sort();
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        println!(
-            "diff of {SETTINGS} settings and {POINTS} points a run, {form}: median {:.1} ms, {:.1} to {:.1} ms over {TIMES} runs",
-            milliseconds(times[TIMES / 2]),
-            milliseconds(times[0]),
-            milliseconds(times[TIMES - 1]),
-        );
-    }
 }
 
-fn time(store: &Store, form: &str) -> Duration {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
-    command.args(["diff", "20260101-000000-a", "20260101-000000-b", "--store"]).arg(store.root());
-    command.args(Some(form).filter(|form| form.starts_with("--")));
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let clock = Instant::now();
-    let status = command.status().expect("reprise starts");
-    let took = clock.elapsed();
-    assert_eq!(status.code(), Some(1), "two runs that differ");
-    took
-}
-
-fn output(stage: &Stage, run: usize) -> Output {
+fn output(stage: &Stage, run: usize, points: u64) -> Output {
     match stage {
         Stage::Pretrain(_) => {
             let metrics = ["loss", "masked-accuracy", "gradient-norm", "learning-rate", "code-perplexity"];
-            let steps = POINTS / 2 / metrics.len() as u64;
+            let steps = points / 2 / metrics.len() as u64;
             let value = |step: u64, metric: usize| (step as f64).ln_1p() * (1 + metric) as f64 + run as f64 * 1e-6;
             let point =
                 |step| metrics.iter().enumerate().map(move |(at, name)| ((*name).to_owned(), step, value(step, at)));

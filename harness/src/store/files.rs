@@ -39,8 +39,8 @@ pub fn write_new(folder: &Path, parts: &[(&str, &[u8])]) -> Result<(), StoreErro
         fs::write(&path, bytes).map_err(|error| StoreError::io("write", &path, error))?;
         written.push(path);
     }
-    sync_all(&written)?;
-    sync(folder)
+    written.push(folder.to_path_buf());
+    sync_all(&written)
 }
 
 /// [`write`] of what means nothing once the machine has lost its power: whole or not there for every process, but not flushed to disk.
@@ -134,7 +134,7 @@ pub fn sync(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| StoreError::io("flush", folder, error))
 }
 
-/// Flushes files to disk, several at a time: the disk writes them together. One that went away meanwhile is none that counts.
+/// Flushes files and folders to disk, several at a time: the disk writes them together. One that went away meanwhile is none that counts.
 fn sync_all(paths: &[PathBuf]) -> Result<(), StoreError> {
     /// At a time; each waits for the disk and does nothing else.
     const FLUSHES: usize = 16;
@@ -153,22 +153,21 @@ fn sync_all(paths: &[PathBuf]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Flushes every file below a folder, and then the folders, to disk. A file that goes away meanwhile is one that the owner of a lease renames.
+/// Flushes every file below a folder, and the folders, to disk. A file that goes away meanwhile is one that the owner of a lease renames.
 pub fn sync_tree(folder: &Path) -> Result<(), StoreError> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    collect(folder, &mut files, &mut folders)?;
-    sync_all(&files)?;
-    sync_all(&folders)
+    let mut found = Vec::new();
+    collect(folder, &mut found)?;
+    sync_all(&found)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) -> Result<(), StoreError> {
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), StoreError> {
     let fail = |error| StoreError::io("flush", folder, error);
-    folders.push(folder.to_path_buf());
+    found.push(folder.to_path_buf());
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         match entry.file_type().map_err(fail)? {
-            kind if kind.is_dir() => collect(&entry.path(), files, folders)?,
-            kind if kind.is_file() => files.push(entry.path()),
+            kind if kind.is_dir() => collect(&entry.path(), found)?,
+            kind if kind.is_file() => found.push(entry.path()),
             _ => {}
         }
     }

@@ -220,6 +220,11 @@ impl Names {
         }
     }
 
+    /// The number of a name that there is.
+    fn find(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
     fn get(&self, number: u32) -> Option<&str> {
         self.all.get(number as usize).map(String::as_str)
     }

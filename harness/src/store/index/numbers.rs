@@ -145,9 +145,13 @@ impl Known {
         &self.scores[output.scores.0 as usize..output.scores.1 as usize]
     }
 
-    /// The place of a run that was stored.
-    fn run(&self, id: &str) -> Option<usize> {
-        self.runs[..self.stored].binary_search_by(|run| run.id.as_slice().cmp(id.as_bytes())).ok()
+    /// The place of a run that was stored; it is looked for at `near` first.
+    fn run(&self, id: &str, near: usize) -> Option<usize> {
+        let stored = &self.runs[..self.stored];
+        match stored.get(near) {
+            Some(run) if run.id == *id.as_bytes() => Some(near),
+            _ => stored.binary_search_by(|run| run.id.as_slice().cmp(id.as_bytes())).ok(),
+        }
     }
 
     /// Adds a run that was read, and its place.
@@ -197,7 +201,11 @@ impl Store {
     /// When the folder of runs is there and can't be listed.
     pub fn numbers(&self, runs: &[Summarised], only: Option<&Address>, belief: Belief) -> Result<Numbers, StoreError> {
         let mut known = load(self, FILE, MAGIC, Known::read).unwrap_or_default();
-        let kept_of = |run: &Summarised| known.run(&run.id).filter(|place| run.stamp == Some(known.runs[*place].stamp));
+        let mut near = known.stored;
+        let kept_of = |run: &Summarised| {
+            near = known.run(&run.id, near.wrapping_sub(1))?;
+            (run.stamp == Some(known.runs[near].stamp)).then_some(near)
+        };
         let mut places: Vec<Option<usize>> = runs.iter().map(kept_of).collect();
         let unread: Vec<usize> = (0..runs.len()).filter(|at| places[*at].is_none()).collect();
         // Whether it is worth keeping is known before outputs are looked at only of the runs: each has one to read as a rule.
@@ -212,7 +220,8 @@ impl Store {
             places[*at] = Some(place);
         }
         // A stage that isn't asked for isn't looked at.
-        let asked = |name: u32| only.is_none_or(|only| known.names.get(name) == Some(only.stage.as_str()));
+        let stage = only.map(|only| known.names.find(&only.stage));
+        let asked = |name: u32| stage.is_none_or(|stage| stage == Some(name));
         let mut wanted = vec![false; known.outputs.len()];
         for place in places.iter().flatten() {
             let stages = known.stages_of(&known.runs[*place]).iter();
@@ -245,7 +254,7 @@ impl Store {
     fn keep(&self, known: &Known, read: &[usize], scan: Scan) -> Result<(), StoreError> {
         let mut runs: BTreeMap<[u8; ID], Run> = BTreeMap::new();
         for id in self.run_ids()? {
-            runs.extend(known.run(&id).map(|place| (known.runs[place].id, known.runs[place])));
+            runs.extend(known.run(&id, usize::MAX).map(|place| (known.runs[place].id, known.runs[place])));
         }
         runs.extend(read.iter().map(|place| (known.runs[*place].id, known.runs[*place])));
         scan.save(self, FILE, MAGIC, &known.body(&runs.into_values().collect::<Vec<_>>()));
@@ -292,13 +301,8 @@ impl Numbers {
     fn of(known: &Known, places: &[Option<usize>], only: Option<&Address>) -> Self {
         let mut columns: HashMap<(u32, u32), usize> = HashMap::new();
         let mut all: Vec<Address> = Vec::new();
-        let wanted = |stage: u32, score: u32| match only {
-            None => true,
-            Some(only) => {
-                known.names.get(stage) == Some(only.stage.as_str())
-                    && known.names.get(score) == Some(only.metric.as_str())
-            }
-        };
+        let only = only.map(|only| (known.names.find(&only.stage), known.names.find(&only.metric)));
+        let wanted = |stage: u32, score: u32| only.is_none_or(|only| only == (Some(stage), Some(score)));
         let mut rows: Vec<Vec<(usize, f64)>> = Vec::with_capacity(places.len());
         for place in places {
             let mut row = Vec::new();
