@@ -64,9 +64,16 @@ fn main() {
 /// The seconds of a fit on both sides, another seed each round, and how well each fits frames that neither saw.
 fn times(problem: &Problem, rounds: usize) -> versus::Comparison {
     const INERTIA: &str = "held-out-inertia";
+    const MORE: usize = 2;
     let (frames_nd, held_out_nd) = frames(problem.frames, problem.width);
     let folder = shared(&frames_nd);
     let theirs = folder.path().join("theirs.npy");
+    let ours = |seed| {
+        let (ours, mut measured) = fit(&frames_nd, problem.clusters, seed);
+        measured.insert(INERTIA.into(), inertia(&ours, &held_out_nd));
+        eprintln!("{}: {measured:?}", problem.name);
+        measured
+    };
     let of_theirs = || inertia(&Centroids::new(&read(&theirs)), &held_out_nd);
     let mut peer = peer(&folder, problem);
     let what = format!("k-means fit, {} × {}, K = {}, 20 starts", problem.frames, problem.width, problem.clusters);
@@ -76,14 +83,17 @@ fn times(problem: &Problem, rounds: usize) -> versus::Comparison {
         if seed > 0 {
             inertias.push(of_theirs());
         }
-        let (ours, mut measured) = fit(&frames_nd, problem.clusters, seed);
-        measured.insert(INERTIA.into(), inertia(&ours, &held_out_nd));
-        measured
+        ours(seed)
     });
     inertias.push(of_theirs());
+    // A turn of ours is short beside one of theirs, so that whatever else the machine does weighs more: a few more make a median.
+    for seed in rounds..rounds + MORE {
+        found.ours.push(ours(seed as u64));
+    }
     for (measured, inertia) in found.theirs.iter_mut().zip(inertias) {
         measured.insert(INERTIA.into(), inertia);
     }
+    println!("{what}: {:.2} times as fast as {PEER} by the medians of all turns", found.ratio());
     for (ours, theirs) in found.ours.iter().zip(&found.theirs) {
         println!("{what}: held-out inertia ours {:.4}, {PEER} {:.4}", ours[INERTIA], theirs[INERTIA]);
     }
