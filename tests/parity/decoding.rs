@@ -3,7 +3,7 @@
 use reprise_model::decoding::beam::{LogProbabilities, Width, search};
 use reprise_model::decoding::lexicon::Lexicon;
 use reprise_model::decoding::lm::arpa;
-use reprise_model::decoding::words::{Weights, WordSequences, ids};
+use reprise_model::decoding::words::{Model, Weights, WordSequences};
 use reprise_model::vocabulary::Vocabulary;
 use serde::Deserialize;
 
@@ -40,15 +40,16 @@ fn hypotheses_and_scores_are_flashlights() {
     let model = arpa::read(&include_bytes!("../fixtures/language-model/model.arpa")[..], None).unwrap();
     let vocabulary = Vocabulary::of_symbols(fixture.symbols.iter().map(String::as_str)).unwrap();
     let lexicon = Lexicon::read(&fixture.lexicon.join("\n"), &vocabulary).unwrap();
-    let ids = ids(&lexicon, &model);
-    assert!(ids.contains(&model.unknown()), "some words are unknown to the language model");
+    let unknown = lexicon.words().iter().any(|word| model.id(word).is_none());
+    assert!(unknown, "some words are unknown to the language model");
+    let model = Model::new(&lexicon, model);
     let mut compared = 0;
     for utterance in &fixture.utterances {
         let values = utterance.log_probabilities.concat();
         let scores_tv = LogProbabilities::new(&values, vocabulary.size()).unwrap();
         for Decoding { lm, word, best } in &utterance.decodings {
             let weights = Weights { lm: *lm, word: *word, unknown: 0.0, silence: 0.0 };
-            let mut grammar = WordSequences::new(&lexicon, Some((&model, &ids)), weights);
+            let mut grammar = WordSequences::new(&lexicon, Some(&model), weights);
             let width = Width { prefixes: 5000, threshold: 1e4 };
             let found = search(scores_tv, &mut grammar, width, best.len());
             for (ours, theirs) in found.iter().zip(best) {

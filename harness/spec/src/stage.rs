@@ -330,9 +330,9 @@ impl Stage {
             Stage::Finetune(_) => "finetune/4",
             Stage::LanguageModel(_) => "language-model/1",
             Stage::Lexicon(_) => "lexicon/1",
-            Stage::Tune(_) => "tune/1",
-            Stage::Decode(_) => "decode/2",
-            Stage::Probe(_) => "probe/2",
+            Stage::Tune(_) => "tune/2",
+            Stage::Decode(_) => "decode/3",
+            Stage::Probe(_) => "probe/3",
             Stage::WordVectors(_) => "word-vectors/1",
             Stage::WordPairs(_) => "word-pairs/1",
         }

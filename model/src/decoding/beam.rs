@@ -86,9 +86,9 @@ pub trait Grammar {
     fn extend(&mut self, prefix: Self::Prefix, next: &mut dyn FnMut(u32, Self::Prefix, f64));
     /// What a prefix stands for when the utterance ends after it, with the nats to add.
     fn finish(&self, prefix: Self::Prefix, whole: &mut dyn FnMut(Self::Label, f64));
-    /// A prefix without what was begun and can't be the end of a label.
-    fn without_rest(&self, prefix: Self::Prefix) -> Self::Prefix {
-        prefix
+    /// A prefix without what was begun and can't be the end of a label, with the nats to add.
+    fn without_rest(&self, prefix: Self::Prefix) -> (Self::Prefix, f64) {
+        (prefix, 0.0)
     }
 }
 
@@ -181,22 +181,26 @@ pub fn search<G: Grammar>(
         }
         beam = frontier.pruned(width);
     }
-    let mut found = finished(grammar, beam.iter().copied());
+    let mut found = finished(grammar, beam.iter().map(|&(prefix, masses)| (prefix, masses.total())));
     if found.is_empty() {
-        found = finished(grammar, beam.iter().map(|&(prefix, masses)| (grammar.without_rest(prefix), masses)));
+        let without_rest = |&(prefix, masses): &(_, Masses)| {
+            let (prefix, weight) = grammar.without_rest(prefix);
+            (prefix, masses.total() + weight)
+        };
+        found = finished(grammar, beam.iter().map(without_rest));
     }
     found.sort_by(|left, right| descending(left.score, right.score));
     found.truncate(nbest);
     found
 }
 
-/// What prefixes stand for when the utterance ends after them.
-fn finished<G: Grammar>(grammar: &G, beam: impl Iterator<Item = (G::Prefix, Masses)>) -> Vec<Hypothesis<G::Label>> {
+/// What prefixes of these scores stand for when the utterance ends after them.
+fn finished<G: Grammar>(grammar: &G, beam: impl Iterator<Item = (G::Prefix, f64)>) -> Vec<Hypothesis<G::Label>> {
     let mut whole = std::collections::BTreeMap::new();
-    for (prefix, masses) in beam {
+    for (prefix, mass) in beam {
         grammar.finish(prefix, &mut |label, weight| {
             let score = whole.entry(label).or_insert(f64::NEG_INFINITY);
-            *score = ln_add(*score, masses.total() + weight);
+            *score = ln_add(*score, mass + weight);
         });
     }
     let found = whole.into_iter().map(|(label, score)| Hypothesis { label, score });

@@ -21,17 +21,13 @@ pub struct Decoder<'a> {
 /// The words that can be recognised, and what says how likely they are.
 pub struct Words {
     lexicon: Lexicon,
-    /// The model with its ids of the lexicon's words.
-    model: Option<(NgramModel, Vec<u32>)>,
+    model: Option<words::Model>,
 }
 
 impl Words {
     /// Words of `lexicon`, which `model` scores where there is one.
     pub fn new(lexicon: Lexicon, model: Option<NgramModel>) -> Self {
-        let model = model.map(|model| {
-            let ids = words::ids(&lexicon, &model);
-            (model, ids)
-        });
+        let model = model.map(|model| words::Model::new(&lexicon, model));
         Self { lexicon, model }
     }
 
@@ -42,8 +38,8 @@ impl Words {
         beam: &Beam,
         weights: words::Weights,
     ) -> Vec<Hypothesis<Vec<u32>>> {
-        let model = self.model.as_ref().map(|(model, ids)| (model, ids.as_slice()));
-        search(scores_tv, &mut WordSequences::new(&self.lexicon, model, weights), width(beam), n_best(beam))
+        let mut grammar = WordSequences::new(&self.lexicon, self.model.as_ref(), weights);
+        search(scores_tv, &mut grammar, width(beam), n_best(beam))
     }
 
     /// The words of a hypothesis with single spaces between.

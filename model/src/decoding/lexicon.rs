@@ -130,6 +130,12 @@ impl Lexicon {
         &self.nodes[place as usize]
     }
 
+    /// The number of nodes.
+    #[allow(clippy::len_without_is_empty)] // the root is always there
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// A word by its place in the order of first lines.
     pub fn word(&self, place: u32) -> &str {
         &self.words[place as usize]

@@ -7,7 +7,9 @@
 //! - The silence score is paid once for each space symbol of the label, not for each of its frames.
 //! - Spaces stand between two words; before the first and after the last there may be one, and paths with and without are summed.
 //!
-//! P_LM includes `</s>`. The language model speaks when a word is complete: at the space after it or at the end of the utterance.
+//! P_LM includes `</s>`. The language model speaks when a word is complete: at the space after it or at the end of the utterance. Until then
+//! a prefix is paid the log₁₀ P of the likeliest word that it may become, without regard to the words before, so that a beam keeps what is
+//! likely to be said (Ortmanns et al. 1996; flashlight's `SmearingMode.MAX`); that is taken back when the word is complete.
 
 use std::collections::HashMap;
 
@@ -16,6 +18,33 @@ use reprise_spec::decoding;
 use super::beam::Grammar;
 use super::lexicon::Lexicon;
 use super::lm::{NgramModel, State};
+
+/// A language model with what a search over the words of one lexicon asks of it.
+#[derive(Debug)]
+pub struct Model {
+    ngrams: NgramModel,
+    /// Of every word of the lexicon; `<unk>`'s for words that the model lacks.
+    ids: Vec<u32>,
+    /// log₁₀ P of the likeliest word at or below each node of the lexicon, 0 at the root.
+    ahead: Vec<f64>,
+}
+
+impl Model {
+    /// Asks `ngrams` about every word of `lexicon`.
+    pub fn new(lexicon: &Lexicon, ngrams: NgramModel) -> Self {
+        let ids: Vec<u32> = lexicon.words().iter().map(|word| ngrams.id(word).unwrap_or(ngrams.unknown())).collect();
+        let mut ahead = vec![f64::NEG_INFINITY; lexicon.len()];
+        // Nodes stand behind the one above them.
+        for place in (0..ahead.len()).rev() {
+            let node = lexicon.node(place as u32);
+            let words = node.words.iter().map(|&word| ngrams.score(State::EMPTY, ids[word as usize]).0);
+            let below = node.children.values().map(|&child| ahead[child as usize]);
+            ahead[place] = words.chain(below).fold(f64::NEG_INFINITY, f64::max);
+        }
+        ahead[0] = 0.0;
+        Self { ngrams, ids, ahead }
+    }
+}
 
 /// What each part of a hypothesis adds: [`decoding::Weights`] as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,10 +66,8 @@ impl From<&decoding::Weights> for Weights {
 #[derive(Debug)]
 pub struct WordSequences<'a> {
     lexicon: &'a Lexicon,
-    model: Option<&'a NgramModel>,
+    model: Option<&'a Model>,
     weights: Weights,
-    /// Ids in `model` of the lexicon's words.
-    ids: &'a [u32],
     histories: Vec<History>,
     places: HashMap<(u32, u32), u32>,
 }
@@ -70,33 +97,26 @@ enum Since {
     Part(u32, u32),
 }
 
-/// The language model's id of every word of `lexicon`, which [`WordSequences::new`] takes; `<unk>`'s for words that it lacks.
-pub fn ids(lexicon: &Lexicon, model: &NgramModel) -> Vec<u32> {
-    lexicon.words().iter().map(|word| model.id(word).unwrap_or(model.unknown())).collect()
-}
-
 impl<'a> WordSequences<'a> {
-    /// `model` with its [`ids`] of the lexicon's words; without it every word sequence is equally likely.
-    pub fn new(lexicon: &'a Lexicon, model: Option<(&'a NgramModel, &'a [u32])>, weights: Weights) -> Self {
-        let start = History { before: 0, word: 0, state: model.map(|(model, _)| model.begin()), added: 0.0 };
-        Self {
-            lexicon,
-            model: model.map(|(model, _)| model),
-            weights,
-            ids: model.map_or(&[], |(_, ids)| ids),
-            histories: vec![start],
-            places: HashMap::new(),
-        }
+    /// Without a `model`, which is of this lexicon, every word sequence is equally likely.
+    pub fn new(lexicon: &'a Lexicon, model: Option<&'a Model>, weights: Weights) -> Self {
+        let start = History { before: 0, word: 0, state: model.map(|model| model.ngrams.begin()), added: 0.0 };
+        Self { lexicon, model, weights, histories: vec![start], places: HashMap::new() }
+    }
+
+    /// What a prefix has been paid in advance for the word that it is within.
+    fn ahead(&self, node: u32) -> f64 {
+        self.model.map_or(0.0, |model| self.weights.lm * model.ahead[node as usize])
     }
 
     /// `history` and one more word.
     fn complete(&self, history: u32, word: u32) -> History {
         let (mut added, mut state) = (self.weights.word, None);
         if let (Some(model), Some(before)) = (self.model, self.histories[history as usize].state) {
-            let id = self.ids[word as usize];
-            let (log10, after) = model.score(before, id);
+            let id = model.ids[word as usize];
+            let (log10, after) = model.ngrams.score(before, id);
             added += self.weights.lm * log10;
-            if id == model.unknown() {
+            if id == model.ngrams.unknown() {
                 added += self.weights.unknown;
             }
             state = Some(after);
@@ -107,7 +127,7 @@ impl<'a> WordSequences<'a> {
     /// What the end of the sentence adds.
     fn end(&self, history: &History) -> f64 {
         match (self.model, history.state) {
-            (Some(model), Some(state)) => self.weights.lm * model.score(state, model.sentence_end()).0,
+            (Some(model), Some(state)) => self.weights.lm * model.ngrams.score(state, model.ngrams.sentence_end()).0,
             _ => 0.0,
         }
     }
@@ -152,8 +172,9 @@ impl Grammar for WordSequences<'_> {
             }
             Since::Space => 0,
         };
+        let ahead = self.ahead(node);
         for (&symbol, &child) in &lexicon.node(node).children {
-            next(symbol, WordPrefix { since: Since::Part(child, symbol), ..prefix }, 0.0);
+            next(symbol, WordPrefix { since: Since::Part(child, symbol), ..prefix }, self.ahead(child) - ahead);
         }
         for &word in &lexicon.node(node).words {
             let place = match self.places.get(&(prefix.history, word)) {
@@ -165,7 +186,7 @@ impl Grammar for WordSequences<'_> {
                     place
                 }
             };
-            let added = self.histories[place as usize].added + silence;
+            let added = self.histories[place as usize].added - ahead + silence;
             next(space, WordPrefix { history: place, since: Since::Space }, added);
         }
     }
@@ -179,12 +200,13 @@ impl Grammar for WordSequences<'_> {
             let complete = self.complete(prefix.history, word);
             let mut words = self.words(prefix.history);
             words.push(word);
-            whole(words, complete.added + self.end(&complete));
+            whole(words, complete.added - self.ahead(node) + self.end(&complete));
         }
     }
 
-    fn without_rest(&self, prefix: WordPrefix) -> WordPrefix {
-        WordPrefix { since: Since::Nothing, ..prefix }
+    fn without_rest(&self, prefix: WordPrefix) -> (WordPrefix, f64) {
+        let ahead = if let Since::Part(node, _) = prefix.since { self.ahead(node) } else { 0.0 };
+        (WordPrefix { since: Since::Nothing, ..prefix }, -ahead)
     }
 }
 

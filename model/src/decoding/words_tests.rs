@@ -61,8 +61,8 @@ proptest! {
         silence in -1.0f64..1.0,
     ) {
         let (lexicon, model) = (lexicon(), arpa::read(ARPA.as_bytes(), None).unwrap());
-        let ids = ids(&lexicon, &model);
-        let mut grammar = WordSequences::new(&lexicon, Some((&model, &ids)), Weights { lm, word, unknown, silence });
+        let asked = Model::new(&lexicon, arpa::read(ARPA.as_bytes(), None).unwrap());
+        let mut grammar = WordSequences::new(&lexicon, Some(&asked), Weights { lm, word, unknown, silence });
         let found = search(LogProbabilities::new(&values, 4).unwrap(), &mut grammar, EVERYTHING, usize::MAX);
         let mut expected = BTreeMap::new();
         for (label, mass) in by_enumeration(&values, 4) {
@@ -97,6 +97,22 @@ fn where_no_kept_prefix_ends_in_a_word_the_words_before_are_found() {
     let narrow = Width { prefixes: 2, threshold: 5.0 };
     let found = search(scores, &mut WordSequences::new(&lexicon, None, weights), narrow, 1);
     assert_eq!(found.iter().map(|hypothesis| hypothesis.label.as_slice()).collect::<Vec<_>>(), [[0]]);
+}
+
+#[test]
+fn a_narrow_beam_keeps_the_beginning_of_the_likelier_word() {
+    let lexicon = Lexicon::read("ab\nba\n", &Vocabulary::of(["ab"]).unwrap()).unwrap();
+    let model = Model::new(&lexicon, arpa::read(ARPA.as_bytes(), None).unwrap());
+    // `ba` sounds a little likelier than `ab`, which the language model prefers.
+    let values: Vec<f32> = [[-9.0, -9.0, -0.8, -0.7], [-9.0, -9.0, -0.9, -0.7]].concat();
+    let scores = LogProbabilities::new(&values, 4).unwrap();
+    let weights = Weights { lm: 2.0, word: 0.0, unknown: 0.0, silence: 0.0 };
+    for prefixes in [1, 100] {
+        let width = Width { prefixes, threshold: f64::INFINITY };
+        let found = search(scores, &mut WordSequences::new(&lexicon, Some(&model), weights), width, 1);
+        // ab after <s>: back-off -0.3 and -0.6; </s> after ab: -0.2.
+        assert_eq!((&found[0].label[..], (found[0].score - (-1.5 - 2.0 * 1.1)).abs() < 1e-6), (&[0][..], true));
+    }
 }
 
 #[test]

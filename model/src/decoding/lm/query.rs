@@ -16,6 +16,11 @@ pub struct State {
     contexts: [u32; MAX_ORDER - 1],
 }
 
+impl State {
+    /// Nothing is known of the words before.
+    pub const EMPTY: Self = Self { contexts: [ABSENT; MAX_ORDER - 1] };
+}
+
 /// The score of a sentence with its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SentenceScore {
@@ -46,11 +51,11 @@ impl std::iter::Sum for SentenceScore {
 impl NgramModel {
     /// The state before the first word of a sentence: after `<s>`.
     pub fn begin(&self) -> State {
-        let mut contexts = [ABSENT; MAX_ORDER - 1];
+        let mut state = State::EMPTY;
         if self.order() > 1 {
-            contexts[0] = self.sentence_begin();
+            state.contexts[0] = self.sentence_begin();
         }
-        State { contexts }
+        state
     }
 
     /// log10 P(`word` after `state`), and the state after it. `word` is an id of this model.
