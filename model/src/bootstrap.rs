@@ -25,7 +25,8 @@ pub fn resampling_unit<'a>(speakers: impl IntoIterator<Item = &'a str>, wanted: 
 /// The percentile interval of Σ errors / Σ units over `utterances`, resampled by `unit`.
 ///
 /// By speaker, as many speakers as there are are drawn with replacement, and within each drawn speaker as many of the speaker's utterances
-/// as there are, again with replacement. Equal `draws` resample equally, so that two rates of one set move together, on however many threads.
+/// as there are, again with replacement. Each resample has a stream of `draws` of its own, so that two rates of one set move together, on
+/// however many threads.
 pub fn interval(
     utterances: &[Contribution],
     unit: ResamplingUnit,
@@ -43,9 +44,18 @@ pub fn interval(
     }
     let groups: Vec<Vec<Sums>> = groups.into_values().collect();
     let mut rates = vec![0.0; settings.draws.get() as usize];
-    if groups.len() != 1 || !side_by_side(&groups, &draws, &mut rates, threads) {
-        resample(&groups, draws, &mut rates);
-    }
+    let share = rates.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        for (part, rates) in rates.chunks_mut(share).enumerate() {
+            let (groups, draws) = (&groups, &draws);
+            scope.spawn(move || {
+                let mut places = vec![0; groups.iter().map(Vec::len).max().unwrap_or_default()];
+                for (resample, rate) in (part * share..).zip(rates) {
+                    *rate = resampled(groups, draws.stream(resample as u64), &mut places);
+                }
+            });
+        }
+    });
     settings.interval(&mut rates)
 }
 
@@ -55,45 +65,22 @@ struct Sums {
     units: u64,
 }
 
-/// The resamples of a single group on several threads, each from its own place in the stream; false where a place was wrong because a
-/// number had to be drawn again, which one of 2⁵⁰ does.
-fn side_by_side(groups: &[Vec<Sums>], draws: &Draws, rates: &mut [f64], threads: usize) -> bool {
-    let each = groups.iter().map(|group| 1 + group.len() as u64).sum::<u64>();
-    let share = rates.len().div_ceil(threads.max(1)).max(1);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = (0..)
-            .zip(rates.chunks_mut(share))
-            .map(|(part, rates): (u64, _)| {
-                let mut draws = draws.clone();
-                draws.skip(part * share as u64 * each);
-                scope.spawn(move || resample(groups, draws, rates))
-            })
-            .collect();
-        parts.into_iter().all(|part| part.join().is_ok_and(|again| again == 0))
-    })
-}
-
-/// Fills in the rate of one resample after the other; how many bits it took to draw again.
-fn resample(groups: &[Vec<Sums>], mut draws: Draws, rates: &mut [f64]) -> u64 {
-    let mut drawn = vec![0; groups.iter().map(Vec::len).max().unwrap_or_default()];
-    let mut again = 0;
-    for rate in rates {
-        let mut sums = Sums::default();
-        for _ in groups {
-            let mut group = [0];
-            again += draws.fill_below(groups.len() as u64, &mut group);
-            let group = &groups[group[0] as usize];
-            let drawn = &mut drawn[..group.len()];
-            again += draws.fill_below(group.len() as u64, drawn);
-            for &place in &*drawn {
-                let Sums { errors, units } = group[place as usize];
-                sums.errors += errors;
-                sums.units += units;
-            }
+/// The rate of one resample. `places` has room for the largest group.
+fn resampled(groups: &[Vec<Sums>], mut draws: Draws, places: &mut [u32]) -> f64 {
+    let mut sums = Sums::default();
+    for _ in groups {
+        let mut group = [0];
+        draws.fill_below(groups.len() as u32, &mut group);
+        let group = &groups[group[0] as usize];
+        let places = &mut places[..group.len()];
+        draws.fill_below(group.len() as u32, places);
+        for &place in &*places {
+            let Sums { errors, units } = group[place as usize];
+            sums.errors += errors;
+            sums.units += units;
         }
-        *rate = sums.errors as f64 / sums.units.max(1) as f64;
     }
-    again
+    sums.errors as f64 / sums.units.max(1) as f64
 }
 
 #[cfg(test)]
@@ -183,12 +170,12 @@ mod tests {
         let rows: Vec<_> = (0..301).map(|i| ("a", i % 7, 5 + i % 11)).collect();
         let on = |threads| interval(&utterances(&rows), ResamplingUnit::Utterance, &settings(1_003), draws(3), threads);
         assert_eq!([on(2), on(3), on(7)], [on(1); 3]);
-        let mut one_by_one = draws(3);
         let mut rates: Vec<f64> = (0..1_003)
-            .map(|_| {
-                one_by_one.below(1);
-                let drawn: Vec<_> =
-                    (0..rows.len()).map(|_| rows[one_by_one.below(rows.len() as u64) as usize]).collect();
+            .map(|resample| {
+                let (mut draws, mut places) = (draws(3).stream(resample), vec![0; 1 + rows.len()]);
+                draws.fill_below(1, &mut places[..1]);
+                draws.fill_below(rows.len() as u32, &mut places[1..]);
+                let drawn: Vec<_> = places[1..].iter().map(|&place| rows[place as usize]).collect();
                 drawn.iter().map(|row| row.1).sum::<u64>() as f64 / drawn.iter().map(|row| row.2).sum::<u64>() as f64
             })
             .collect();

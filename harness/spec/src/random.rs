@@ -36,34 +36,27 @@ impl Draws {
         }
     }
 
-    /// What as many calls of [`Draws::below`] give, in less time. How many further bits it took to draw again where a draw was not to be used:
-    /// with none, each number comes from 64 bits of its own.
-    pub fn fill_below(&mut self, bound: u64, numbers: &mut [u32]) -> u64 {
-        debug_assert!(bound <= 1 << 32);
-        let threshold = if bound == 0 { 0 } else { bound.wrapping_neg() % bound };
-        let (mut filled, mut again) = (0, 0);
-        let mut bytes = [0; 8 * FILL];
-        while bound > 0 && filled < numbers.len() {
-            let bytes = &mut bytes[..8 * FILL.min(numbers.len() - filled)];
-            self.0.fill_bytes(bytes);
-            for eight in bytes.chunks_exact(8) {
-                let bits = u64::from_le_bytes(eight.try_into().expect("chunks of eight"));
-                let wide = u128::from(bits) * u128::from(bound);
-                numbers[filled] = (wide >> 64) as u32;
-                let used = wide as u64 >= threshold;
-                filled += usize::from(used);
-                again += u64::from(!used);
-            }
-        }
-        if bound == 0 {
-            numbers.fill(0);
-        }
-        again * 64
+    /// Another stream under the same words, its draws independent of this one's and of those of other numbers.
+    pub fn stream(&self, number: u64) -> Self {
+        let mut stream = self.0.clone();
+        stream.set_stream(number);
+        stream.set_word_pos(0);
+        Self(stream)
     }
 
-    /// Passes over 64 bits, as many times as `count` says: what a number takes that is drawn at the first attempt.
-    pub fn skip(&mut self, count: u64) {
-        self.0.set_word_pos(self.0.get_word_pos() + 2 * u128::from(count));
+    /// Whole numbers below `bound`, each equally likely, many at once: each takes 32 bits where [`Draws::below`] takes 64, and more where
+    /// Lemire's method doesn't use them; 0 for a bound of 0.
+    pub fn fill_below(&mut self, bound: u32, numbers: &mut [u32]) {
+        if bound == 0 {
+            return numbers.fill(0);
+        }
+        let (mut filled, mut bytes) = (0, [0; 4 * FILL]);
+        while filled < numbers.len() {
+            let numbers = &mut numbers[filled..];
+            let bytes = &mut bytes[..4 * FILL.min(numbers.len())];
+            self.0.fill_bytes(bytes);
+            filled += used(bytes, bound, numbers);
+        }
     }
 
     /// A number in `[0, 1)` with 53 random bits.
@@ -96,6 +89,26 @@ impl Draws {
     }
 }
 
+/// The numbers below `bound` that each 32 bits give, without those that Lemire's method doesn't use; how many they are.
+fn used(bytes: &[u8], bound: u32, numbers: &mut [u32]) -> usize {
+    let threshold = bound.wrapping_neg() % bound;
+    let product = |four: &[u8]| {
+        let wide = u64::from(u32::from_le_bytes(four.try_into().expect("chunks of four"))) * u64::from(bound);
+        ((wide >> 32) as u32, wide as u32 >= threshold)
+    };
+    let mut all = true;
+    for (number, four) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
+        let (drawn, used) = product(four);
+        *number = drawn;
+        all &= used;
+    }
+    if all {
+        return bytes.len() / 4;
+    }
+    let used = bytes.chunks_exact(4).map(product).filter(|(_, used)| *used);
+    numbers.iter_mut().zip(used).map(|(number, (drawn, _))| *number = drawn).count()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,17 +119,46 @@ mod tests {
         Draws::new(seed, "test", &[], "")
     }
 
+    #[test]
+    fn bits_that_would_favour_small_numbers_are_left_out() {
+        // 2³² = 1 mod 3, so that one of the 2³² is too many: zero.
+        let bytes: Vec<u8> = [u32::MAX, 0, 1 << 31, 0, 1].iter().flat_map(|bits: &u32| bits.to_le_bytes()).collect();
+        let mut numbers = [9; 5];
+        assert_eq!((used(&bytes, 3, &mut numbers), &numbers[..3]), (3, &[2, 1, 0][..]));
+    }
+
+    #[test]
+    fn every_number_is_drawn_about_as_often() {
+        let mut numbers = vec![0; 70_000];
+        draws(5).fill_below(7, &mut numbers);
+        for number in 0..7 {
+            let count = numbers.iter().filter(|&&drawn| drawn == number).count();
+            assert!((9_600..10_400).contains(&count), "{number}: {count}");
+        }
+    }
+
+    #[test]
+    fn streams_depend_on_their_number_and_not_on_what_was_drawn() {
+        let (fresh, mut used) = (draws(1), draws(1));
+        used.unit();
+        let first = |draws: &Draws, number| draws.stream(number).below(u64::MAX);
+        assert_eq!(first(&fresh, 3), first(&used, 3));
+        assert_ne!(first(&fresh, 3), first(&fresh, 4));
+        assert_ne!(first(&fresh, 3), first(&draws(2), 3));
+    }
+
     proptest! {
+        /// Bounds above 2³¹ leave out up to half of the bits.
         #[test]
-        fn many_at_once_are_those_one_by_one(seed in any::<u64>(), bound in 0u64..1 << 32, count in 0usize..500, before in 0u64..40) {
-            let (mut one, mut many) = (draws(seed), draws(seed));
+        fn numbers_are_below_their_bound_and_in_parts_the_same(seed: u64, bound: u32, count in 0usize..500, first in 0usize..500) {
             let mut numbers = vec![7; count];
-            one.skip(before);
-            (0..before).for_each(|_| _ = many.unit());
-            prop_assert_eq!(many.fill_below(bound, &mut numbers), 0);
-            let expected: Vec<u32> = (0..count).map(|_| one.below(bound) as u32).collect();
-            prop_assert_eq!(numbers, expected);
-            prop_assert_eq!(many.unit(), one.unit());
+            draws(seed).fill_below(bound, &mut numbers);
+            prop_assert!(numbers.iter().all(|number| *number < bound.max(1)));
+            let (mut parts, mut again) = (vec![7; count], draws(seed));
+            let (front, back) = parts.split_at_mut(first.min(count));
+            again.fill_below(bound, front);
+            again.fill_below(bound, back);
+            prop_assert_eq!(numbers, parts);
         }
     }
 }
