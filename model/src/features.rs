@@ -21,7 +21,7 @@ const CEPSTRAL_BINS: usize = 23;
 const LIFTER: f64 = 22.0;
 /// Frames to each side that a difference looks at.
 const DELTA_REACH: i64 = 2;
-/// Frames of a single wave that the CPU takes through all steps together: what lies between the steps then stays in its cache.
+/// Frames of a single wave that pass through all steps together on the CPU: what lies between the steps then stays in its cache.
 const BLOCK: i64 = 256;
 /// Bins of log-mel features.
 pub const MEL_BINS: usize = 80;
@@ -81,28 +81,78 @@ impl LogMel {
     /// `wave_bs` is `f32` in `[-1, 1]` with at least 400 samples; the result is B × T × M.
     pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
         let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
-        let (rows, count, _) = frames_bts.size3().expect("frames have three dimensions");
-        let blocks = if rows == 1 && wave_bs.device() == Device::Cpu { (count / BLOCK).max(1) } else { 1 };
-        if blocks == 1 {
-            return self.of_frames(&frames_bts);
-        }
-        // The last block takes what is left over, so that none is so short that its product is computed otherwise.
-        let block = |block: i64| {
-            let length = if block + 1 == blocks { count - block * BLOCK } else { BLOCK };
-            self.of_frames(&frames_bts.narrow(1, block * BLOCK, length))
+        let power_btf = match (wave_bs.size()[0], wave_bs.device(), wave_bs.kind(), wave_bs.requires_grad()) {
+            (1, Device::Cpu, Kind::Float, false) => return logarithms(&self.of_one(wave_bs, &frames_bts)),
+            _ => self.power(&frames_bts),
         };
-        Tensor::cat(&(0..blocks).map(block).collect::<Vec<_>>(), 1)
+        logarithms(&power_btf.matmul(&self.filters_fm))
     }
 
-    fn of_frames(&self, frames_bts: &Tensor) -> Tensor {
+    /// Of frames (B × T × S) as B × T × F.
+    fn power(&self, frames_bts: &Tensor) -> Tensor {
         let frames_bts = frames_bts - frames_bts.mean_dim(-1, true, Kind::Float);
         let previous_bts =
             Tensor::cat(&[frames_bts.narrow(-1, 0, 1), frames_bts.narrow(-1, 0, FRAME_WINDOW as i64 - 1)], -1);
         let frames_bts = (frames_bts - previous_bts * PREEMPHASIS) * &self.window_s;
-        let squares_btf2 = frames_bts.fft_rfft(FFT, -1, "backward").view_as_real().square();
-        let power_btf = squares_btf2.select(-1, 0) + squares_btf2.select(-1, 1);
-        power_btf.matmul(&self.filters_fm).clamp_min(f64::from(f32::EPSILON)).log()
+        let spectrum_btf2 = frames_bts.fft_rfft(FFT, -1, "backward").view_as_real();
+        spectrum_btf2.square().sum_dim_intlist(-1, false, Kind::Float)
     }
+
+    /// Mel energies (1 × T × M) of a single wave on the CPU, to the bit what [`LogMel::power`] and its product give: in blocks of frames, and
+    /// what libtorch does number by number, a pass over memory for each operation, in one go.
+    fn of_one(&self, wave_1s: &Tensor, frames_1ts: &Tensor) -> Tensor {
+        let (count, bins) = (frames_1ts.size()[1], self.filters_fm.size()[1]);
+        let wave_1s = wave_1s.contiguous();
+        let means_t = frames_1ts.mean_dim(-1, false, Kind::Float).contiguous();
+        let (wave, means, window) = (numbers(&wave_1s), numbers(&means_t), numbers(&self.window_s));
+        let mel_tm = Tensor::empty([count, bins], (Kind::Float, Device::Cpu));
+        let blocks = (count / BLOCK).max(1);
+        // The last block takes what is left over, so that none is so short that its product is computed otherwise.
+        let largest = count - (blocks - 1) * BLOCK;
+        let mut frames_ts = Tensor::zeros([largest, FFT], (Kind::Float, Device::Cpu));
+        let mut power_tf = Tensor::zeros([largest, BINS as i64], (Kind::Float, Device::Cpu));
+        for block in 0..blocks {
+            let (start, length) = (block * BLOCK, if block + 1 == blocks { largest } else { BLOCK });
+            let mine = start as usize..(start + length) as usize;
+            for (frame, t) in numbers_mut(&mut frames_ts).chunks_exact_mut(FFT as usize).zip(mine) {
+                emphasise(&wave[t * FEATURE_STRIDE as usize..][..FRAME_WINDOW as usize], means[t], window, frame);
+            }
+            let spectrum_tf2 = frames_ts.narrow(0, 0, length).fft_rfft(FFT, -1, "backward").view_as_real().contiguous();
+            for (power, parts) in numbers_mut(&mut power_tf).iter_mut().zip(numbers(&spectrum_tf2).chunks_exact(2)) {
+                *power = parts[0] * parts[0] + parts[1] * parts[1];
+            }
+            let product_tm = power_tf.narrow(0, 0, length).matmul(&self.filters_fm);
+            mel_tm.narrow(0, start, length).copy_(&product_tm);
+        }
+        mel_tm.unsqueeze(0)
+    }
+}
+
+/// A frame without its mean, pre-emphasised, under the window: the first numbers of `frame`, whose others stay.
+fn emphasise(wave: &[f32], mean: f32, window: &[f32], frame: &mut [f32]) {
+    let emphasis = PREEMPHASIS as f32;
+    frame[0] = ((wave[0] - mean) - (wave[0] - mean) * emphasis) * window[0];
+    for ((number, pair), window) in frame[1..].iter_mut().zip(wave.windows(2)).zip(&window[1..]) {
+        *number = ((pair[1] - mean) - (pair[0] - mean) * emphasis) * window;
+    }
+}
+
+fn logarithms(mel_btm: &Tensor) -> Tensor {
+    mel_btm.clamp_min(f64::from(f32::EPSILON)).log()
+}
+
+/// The numbers of a contiguous `f32` tensor on the CPU.
+fn numbers(tensor: &Tensor) -> &[f32] {
+    assert!(tensor.is_contiguous() && tensor.kind() == Kind::Float && tensor.device() == Device::Cpu);
+    // SAFETY: the tensor owns as many numbers from its first on, which nobody changes while it is borrowed.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), tensor.numel()) }
+}
+
+/// [`numbers`] to be changed.
+fn numbers_mut(tensor: &mut Tensor) -> &mut [f32] {
+    let count = numbers(tensor).len();
+    // SAFETY: as in `numbers`; the tensor shares its numbers with no other while it is borrowed.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) }
 }
 
 /// Kaldi's MFCC: 13 cepstra of 23 mel bins, the first of them the mean of the logarithms and not an energy.
@@ -194,16 +244,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_give_the_bits_of_the_whole() {
-        for (bins, frames) in
-            [(CEPSTRAL_BINS, 511), (CEPSTRAL_BINS, 512), (MEL_BINS, 513), (40, 1025), (MEL_BINS, 1300)]
-        {
+    fn a_single_wave_has_the_bits_of_its_row_in_the_common_way() {
+        for (bins, frames) in [
+            (CEPSTRAL_BINS, 1),
+            (40, 2),
+            (CEPSTRAL_BINS, 511),
+            (CEPSTRAL_BINS, 512),
+            (MEL_BINS, 513),
+            (40, 1025),
+            (80, 1300),
+        ] {
             let log_mel = LogMel::new(bins, Device::Cpu);
-            let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64;
-            let wave_bs = (Tensor::arange(samples, (Kind::Float, Device::Cpu)).square() * 1e-6).sin().unsqueeze(0);
-            let whole_btm = log_mel.of_frames(&wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64));
-            assert_eq!(whole_btm.size(), [1, frames, bins as i64]);
-            assert!(log_mel.forward(&wave_bs).equal(&whole_btm), "{frames} frames of {bins} bins");
+            let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64 + 7;
+            let wave_1s = (Tensor::arange(samples, (Kind::Float, Device::Cpu)).square() * 1e-6).sin().unsqueeze(0);
+            let frames_1ts = wave_1s.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
+            let common_1tm = logarithms(&log_mel.power(&frames_1ts).matmul(&log_mel.filters_fm));
+            assert_eq!(common_1tm.size(), [1, frames, bins as i64]);
+            assert!(log_mel.forward(&wave_1s).equal(&common_1tm), "{frames} frames of {bins} bins");
         }
     }
 }
