@@ -346,7 +346,10 @@ impl Store {
     }
 
     /// The names of the folders of runs, newest first.
-    fn run_ids(&self) -> Result<Vec<String>, StoreError> {
+    ///
+    /// # Errors
+    /// When the folder of runs is there and can't be listed.
+    pub fn run_ids(&self) -> Result<Vec<String>, StoreError> {
         let folder = self.root.join("runs");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,

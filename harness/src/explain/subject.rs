@@ -64,11 +64,13 @@ impl Subject {
             digits && (word == kind || word.is_empty())
         };
         let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
-        for run in store.runs()? {
-            if word.is_empty() && !start.is_empty() && run.id.starts_with(start) {
-                found.insert(format!("run {}", run.id), Candidate::Run(run.id.clone()));
-            }
-            let Ok(record) = run.record else { continue };
+        if word.is_empty() && !start.is_empty() {
+            let ids = store.run_ids()?.into_iter().filter(|id| id.starts_with(start));
+            found.extend(ids.map(|id| (format!("run {id}"), Candidate::Run(id))));
+        }
+        // Nobody has to read every run for a name that is no hash.
+        let read = if hash("variant") || hash("spec") { store.runs()? } else { Vec::new() };
+        for record in read.into_iter().filter_map(|run| run.record.ok()) {
             if hash("variant") && record.variant.hex().starts_with(start) {
                 found.insert(record.variant.to_string(), Candidate::Variant(Box::new(record.clone())));
             }
