@@ -43,7 +43,6 @@ const TIMES: usize = 15;
 const SETTLED: Duration = Duration::from_secs(4);
 
 fn main() {
-    let mut record = Record::new(1);
     type Part = (&'static str, fn(&mut Record));
     let parts: [Part; 7] = [
         ("start", start),
@@ -54,8 +53,11 @@ fn main() {
         ("list", list),
         ("growth", growth),
     ];
-    parts.iter().filter(|(name, _)| versus::wanted(name)).for_each(|(_, part)| part(&mut record));
-    record.keep("harness");
+    for (name, part) in parts.into_iter().filter(|(name, _)| versus::wanted(name)) {
+        let mut record = Record::new(1);
+        part(&mut record);
+        record.keep(&format!("harness-{name}"));
+    }
 }
 
 fn value(record: &mut Record, what: &str, unit: &str, measured: f64, bound: Bound, peer: &str) {

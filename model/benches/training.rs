@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 #[path = "../../harness/benches/versus/mod.rs"]
 mod versus;
 
-use versus::{Measured, Peer, Record, compare, timed};
+use versus::{Comparison, Growth, Measured, Peer, Record, compare, timed};
 
 /// One size of network, batch and precision.
 struct Case {
@@ -35,6 +35,7 @@ struct Case {
 
 /// A network that is trained on noise.
 struct Ours {
+    store: VarStore,
     hubert: Hubert,
     head: Head,
     adam: Adam,
@@ -62,7 +63,7 @@ impl Ours {
         let units_n = Tensor::randint(case.clusters as i64, [places_n.size()[0]], (Kind::Int64, Device::Cpu));
         let masks = Masks { time_bt: Some(time_bt), channel_bd: None };
         let depth = hubert.depth();
-        Self { hubert, head, adam, wave_bs, masks, places_n, units_n, depth, half: case.half }
+        Self { store, hubert, head, adam, wave_bs, masks, places_n, units_n, depth, half: case.half }
     }
 
     fn step(&mut self) -> f64 {
@@ -81,6 +82,16 @@ impl Ours {
         let gradients = self.adam.gradients();
         self.adam.step_at(5e-4, gradients).expect("a step");
         loss.double_value(&[])
+    }
+
+    fn measure(&mut self) -> Measured {
+        let (loss, mut measured) = timed(|| self.step());
+        measured.insert("loss".into(), loss);
+        measured
+    }
+
+    fn parameters(&self) -> usize {
+        self.store.trainable_variables().iter().map(Tensor::numel).sum()
     }
 }
 
@@ -110,21 +121,23 @@ fn cases() -> Vec<Case> {
     });
     let nano_network: Network = serde_json::from_value(nano["model"].clone()).expect("the preset's network");
     let head: training::Head = serde_json::from_value(nano["head"].clone()).expect("the preset's head");
+    let nano = |name, what, half| Case {
+        name,
+        what,
+        network: nano_network.clone(),
+        pretraining: Pretraining { head: head.clone(), ..Pretraining::default() },
+        rows: 4,
+        samples: 128_000,
+        clusters: 100,
+        half,
+        wanted: 2.0,
+        rounds: 21,
+    };
     vec![
         base("base-fp32", "HuBERT BASE training step, 2 × 10 s, fp32", false),
         base("base-bf16", "HuBERT BASE training step, 2 × 10 s, bf16", true),
-        Case {
-            name: "nano",
-            what: "nano training step, 4 × 8 s, fp32",
-            network: nano_network,
-            pretraining: Pretraining { head, ..Pretraining::default() },
-            rows: 4,
-            samples: 128_000,
-            clusters: 100,
-            half: false,
-            wanted: 2.0,
-            rounds: 21,
-        },
+        nano("nano", "nano training step, 4 × 8 s, fp32", false),
+        nano("nano-bf16", "nano training step, 4 × 8 s, bf16", true),
     ]
 }
 
@@ -132,20 +145,89 @@ fn main() {
     let threads = versus::threads();
     tch::set_num_threads(threads as i32);
     shim::keep_memory();
-    let mut record = Record::new(threads);
-    for case in cases().into_iter().filter(|case| versus::wanted(case.name)) {
-        let mut ours = Ours::new(&case);
-        let mut peer = Peer::start("model/benches/peers/training.py", &[case.name], threads);
-        let first = ours.step();
-        ours.step();
-        let turn = || -> Measured {
-            let (loss, mut measured) = timed(|| ours.step());
-            measured.insert("loss".into(), loss);
-            measured
-        };
-        let comparison = compare(case.what, "transformers", case.wanted, case.rounds, &mut peer, turn);
-        assert!(comparison.ours.iter().all(|turn| turn["loss"].is_finite() && turn["loss"] < 2.0 * first));
-        record.comparisons.push(comparison);
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == POINT) {
+        let numbers: Vec<i64> = arguments[place + 3..].iter().filter_map(|number| number.parse().ok()).collect();
+        let point = at(numbers.try_into().expect("the numbers of a point"));
+        return println!("{}", serde_json::to_string(&point).expect("numbers"));
     }
-    record.keep("training");
+    for case in cases().into_iter().filter(|case| versus::wanted(case.name)) {
+        let mut record = Record::new(threads);
+        record.comparisons.push(beside(&case, threads));
+        record.keep(&format!("training-{}", case.name));
+    }
+    if versus::wanted("growth") {
+        let mut record = Record::new(threads);
+        record.growth = growth();
+        record.keep("training-growth");
+    }
+}
+
+fn beside(case: &Case, threads: usize) -> Comparison {
+    let mut ours = Ours::new(case);
+    let mut peer = Peer::start("model/benches/peers/training.py", &[case.name], threads);
+    let first = ours.step();
+    ours.step();
+    let comparison = compare(case.what, "transformers", case.wanted, case.rounds, &mut peer, || ours.measure());
+    assert!(comparison.ours.iter().all(|turn| turn["loss"].is_finite() && turn["loss"] < 2.0 * first));
+    comparison
+}
+
+/// Rows of ten seconds, and layers, width and heads of an encoder.
+type Point = [i64; 4];
+
+/// Seconds and memory of our steps, against the audio in a batch and against parameters.
+fn growth() -> Vec<Growth> {
+    let by_batch = [1, 2, 4, 8].map(|rows| ([rows, 12, 768, 12], "audio-seconds"));
+    let by_size = [[2, 4, 256, 4], [2, 12, 512, 8], [2, 12, 768, 12], [2, 24, 1024, 16]]
+        .map(|point| (point, "million-parameters"));
+    let grown = |what: &str, size: &str, points: &[(Point, &str)]| {
+        let points = points.iter().map(|(point, size)| {
+            let mut measured = apart(point);
+            measured.insert("size".into(), measured[*size]);
+            println!("{what}: {measured:?}");
+            measured
+        });
+        Growth { what: what.into(), size: size.into(), points: points.collect() }
+    };
+    vec![
+        grown("training step of HuBERT BASE, fp32", "seconds of audio in a batch", &by_batch),
+        grown("training step of 2 × 10 s, fp32", "million parameters", &by_size),
+    ]
+}
+
+/// Measures a point in a process of its own, whose memory is that of the point alone.
+fn apart(point: &Point) -> Measured {
+    let program = std::env::current_exe().expect("this program");
+    let arguments = [POINT.into(), "--threads".into(), versus::threads().to_string()];
+    let arguments = arguments.into_iter().chain(point.iter().map(i64::to_string));
+    let output = std::process::Command::new(program).args(arguments).output().expect("this program");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("numbers")
+}
+
+/// The name of the part that measures one [`Point`] and prints it.
+const POINT: &str = "growth-point";
+
+fn at([rows, layers, width, heads]: Point) -> Measured {
+    const STEPS: usize = 3;
+    let encoder = serde_json::json!({
+        "layers": layers, "width": width, "heads": heads, "feed-forward": 4 * width, "layer-drop": 0.0,
+    });
+    let network = serde_json::from_value(serde_json::json!({ "encoder": encoder })).expect("a network");
+    let mut ours = Ours::new(&Case { network, rows, ..cases().swap_remove(0) });
+    ours.step();
+    let steps: Vec<Measured> = (0..STEPS).map(|_| ours.measure()).collect();
+    let (seconds, audio) = (versus::median(&steps, "seconds"), rows as f64 * 10.0);
+    let mut point = Measured::from(
+        [
+            ("seconds", seconds),
+            ("audio-seconds", audio),
+            ("audio-seconds-a-second", audio / seconds),
+            ("million-parameters", ours.parameters() as f64 / 1e6),
+        ]
+        .map(|(name, number)| (name.to_owned(), number)),
+    );
+    point.extend(versus::peak_mib().map(|peak| ("peak-mib".into(), peak)));
+    point
 }

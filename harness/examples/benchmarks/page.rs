@@ -10,8 +10,7 @@ const HEAD: &str = "\
 
 Every number here was measured by a program of this repository; `cargo xtask bench` measures them all again, `cargo xtask bench NAME` one of
 them, and compares the ratios with these. Ours and the peer take turns in one run, with as many threads and, where both use it, the same
-libtorch; a ratio is of median times, and its range that of single turns. Times by themselves hang on the machine and on what else it does: what is dated
-2026-11-29 was measured beside other work, so take its ratios for rough.
+libtorch; a ratio is of median times, and its range that of single turns. Times by themselves hang on the machine and on what else it does.
 `cargo run --release -p reprise --example benchmarks -- accept` writes this page.
 ";
 
@@ -97,10 +96,21 @@ fn values(page: &mut String, values: &[Value]) {
 }
 
 fn grows(page: &mut String, growth: &Growth) {
-    let _ = write!(page, "\n{}:\n\n| {} | Seconds | Peak MiB |\n| --: | --: | --: |\n", growth.what, growth.size);
+    let Some(first) = growth.points.first() else { return };
+    let others: Vec<&String> = first.keys().filter(|name| !["size", "seconds"].contains(&name.as_str())).collect();
+    let heads: String =
+        others.iter().map(|name| format!(" {} |", name.replace("-mib", " (MiB)").replace('-', " "))).collect();
+    let _ = write!(
+        page,
+        "\n{}:\n\n| {} | seconds |{heads}\n| --: | --: |{}\n",
+        growth.what,
+        growth.size,
+        " --: |".repeat(others.len())
+    );
     for point in &growth.points {
         let of = |name: &str| point.get(name).map_or_else(|| "–".into(), |value| digits(*value));
-        let _ = writeln!(page, "| {} | {} | {} |", of("size"), of("seconds"), of("peak-mib"));
+        let rest: String = others.iter().map(|name| format!(" {} |", of(name))).collect();
+        let _ = writeln!(page, "| {} | {} |{rest}", of("size"), of("seconds"));
     }
 }
 
