@@ -5,8 +5,8 @@ use svg::node::element::{Line, Rectangle, Text, Title};
 
 use super::Records;
 
-const WIDTH: f64 = 760.0;
-const LABELS: f64 = 340.0;
+const WIDTH: f64 = 1000.0;
+const LABELS: f64 = 560.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 40.0;
 
@@ -47,7 +47,7 @@ pub fn svg(records: &Records) -> String {
         let met = ratio >= comparison.wanted;
         let (from, to) = (x(ratio.min(1.0)), x(ratio.max(1.0)));
         figure = figure
-            .add(text(LABELS - 12.0, y + 15.0, "end", comparison.what.clone()))
+            .add(text(LABELS - 12.0, y + 15.0, "end", format!("{} ({})", comparison.what, comparison.peer)))
             .add(
                 Rectangle::new()
                     .set("x", from)

@@ -14,6 +14,9 @@ libtorch; a ratio is of median times, and its range that of single turns. Times 
 `cargo run --release -p reprise --example benchmarks -- accept` writes this page.
 ";
 
+/// Written by hand: profiles of what isn't met.
+const MISSED: &str = include_str!("missed.md");
+
 /// The page of all records.
 pub fn markdown(records: &Records) -> String {
     let mut page =
@@ -50,7 +53,7 @@ pub fn markdown(records: &Records) -> String {
         values(&mut page, &record.values);
         record.growth.iter().for_each(|growth| grows(&mut page, growth));
     }
-    page
+    page + MISSED
 }
 
 /// What was measured beside time.
