@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::versus::{Bound, Growth, Value, median};
+use super::versus::{Bound, Comparison, Growth, Measured, Value, median};
 use super::{FIGURE, Records};
 
 const HEAD: &str = "\
@@ -56,23 +56,21 @@ pub fn markdown(records: &Records) -> String {
     page + MISSED
 }
 
-/// What was measured beside time.
-fn others(page: &mut String, comparison: &super::versus::Comparison) {
+/// What was measured beside time, as means of the turns.
+fn others(page: &mut String, comparison: &Comparison) {
     let Some(first) = comparison.ours.first() else { return };
-    for name in first.keys().filter(|name| *name != "seconds" && *name != "loss") {
-        let of = |side: &[super::versus::Measured]| {
+    let mut names = first.keys().filter(|name| !["seconds", "loss"].contains(&name.as_str())).peekable();
+    if names.peek().is_none() {
+        return;
+    }
+    let _ = write!(page, "\n| {}, means | ours | {} |\n| :-- | --: | --: |\n", comparison.what, comparison.peer);
+    for name in names {
+        let of = |side: &[Measured]| {
             let all: Vec<&f64> = side.iter().filter_map(|turn| turn.get(name)).collect();
             let mean = all.iter().copied().sum::<f64>() / all.len().max(1) as f64;
             if all.is_empty() { "–".into() } else { digits(mean) }
         };
-        let _ = write!(
-            page,
-            "\n{}, mean {name}: ours {}, {} {}.\n",
-            comparison.what,
-            of(&comparison.ours),
-            comparison.peer,
-            of(&comparison.theirs)
-        );
+        let _ = writeln!(page, "| {name} | {} | {} |", of(&comparison.ours), of(&comparison.theirs));
     }
 }
 
