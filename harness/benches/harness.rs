@@ -63,9 +63,9 @@ fn start(record: &mut Record) {
     let version = Program::new(temp.path(), &["--version"]);
     let empty = Program::new(temp.path(), &["list"]);
     let mut dvc = Peer::start(PROGRAM, &["dvc", "dvc", "--version"], 1);
-    record.comparisons.push(compare("start, `--version`", "dvc", 10.0, 7, &mut dvc, || version.start()));
+    record.comparisons.push(compare("start, `--version`", "dvc", 0.0, 7, &mut dvc, || version.start()));
     let mut mlflow = Peer::start(PROGRAM, &["mlflow", "mlflow", "--version"], 1);
-    record.comparisons.push(compare("start, `--version`", "mlflow", 10.0, 3, &mut mlflow, || version.start()));
+    record.comparisons.push(compare("start, `--version`", "mlflow", 0.0, 3, &mut mlflow, || version.start()));
     let peers = record
         .comparisons
         .iter()
@@ -114,7 +114,7 @@ fn noop(record: &mut Record) {
     std::thread::sleep(SETTLED);
     run.start();
     let mut dvc = Peer::start(PROGRAM, &["dvc", "dvc", "repro"], 1);
-    record.comparisons.push(compare("nothing to do", "dvc repro", 10.0, 5, &mut dvc, || run.start()));
+    record.comparisons.push(compare("nothing to do", "dvc repro", 0.0, 5, &mut dvc, || run.start()));
     let theirs = record.comparisons.last().map(|found| median(&found.theirs, "seconds") * 1e3).unwrap_or_default();
     value(
         record,
