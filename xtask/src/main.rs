@@ -82,7 +82,7 @@ fn test(root: &Path, arguments: &[OsString]) -> Result<(), String> {
     })
 }
 
-/// Runs the benchmarks that are named, or all, and makes `BENCHMARKS.md` of what they saw.
+/// Runs the benchmarks that are named, or all, and compares their ratios with the accepted ones.
 fn bench(root: &Path, named: &[OsString]) -> Result<(), String> {
     let libtorch = install::ensure(root)?;
     peers::ensure(root)?;

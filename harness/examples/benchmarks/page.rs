@@ -8,8 +8,8 @@ use super::{FIGURE, Records};
 const HEAD: &str = "\
 # Benchmarks
 
-Every number here was measured by a program of this repository; `cargo xtask bench` measures them all again, `cargo xtask bench NAME` one of
-them, and compares the ratios with these. Ours and the peer take turns in one run, with as many threads and, where both use it, the same
+Every number in a table was measured by a program of this repository; `cargo xtask bench` measures them all again, `cargo xtask bench NAME` those of one
+program, and compares the ratios with these. Ours and the peer take turns in one run, with as many threads and, where both use it, the same
 libtorch; a ratio is of median times, and its range that of single turns. Times by themselves hang on the machine and on what else it does.
 `cargo run --release -p reprise --example benchmarks -- accept` writes this page.
 ";
@@ -42,7 +42,7 @@ pub fn markdown(records: &Records) -> String {
                 comparison.what,
                 digits(ours),
                 digits(theirs),
-                comparison.ours.len(),
+                turns(comparison),
                 comparison.peer,
                 versions.join(", "),
             );
@@ -54,6 +54,11 @@ pub fn markdown(records: &Records) -> String {
         record.growth.iter().for_each(|growth| grows(&mut page, growth));
     }
     page + MISSED
+}
+
+fn turns(comparison: &Comparison) -> String {
+    let (ours, theirs) = (comparison.ours.len(), comparison.theirs.len());
+    if ours == theirs { ours.to_string() } else { format!("{ours} and {theirs}") }
 }
 
 /// What was measured beside time, as means of the turns.
