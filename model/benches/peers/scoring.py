@@ -2,9 +2,9 @@
 
 PAIRS has a reference and a hypothesis a line, with a tab between them. Alignments are jiwer's. WAY is `plain`, the bootstrap as one writes it
 down (indices of the default generator, errors and words gathered and summed, a hundred resamples at a time, which uses one thread), or
-`fastest`, the fastest of the NumPy formulations tried: a table with errors and words packed into one number, indices as uint16 from SFC64 (NumPy's fastest generator), `take` into
-a buffer that stays in the cache, one sum for both, and a thread for each core. Slower were: errors and words apart, int64 indices, PCG64,
-`bincount`, multinomial counts of utterances, multinomial counts of distinct pairs.
+`fastest`, the fastest of the NumPy formulations tried: a table with errors and words packed into one number, indices as uint16 from SFC64
+(NumPy's fastest generator), `take` into a buffer that stays in the cache, one sum for both, and a thread for each core. Slower were: errors
+and words apart, int64 indices, PCG64, `bincount`, multinomial counts of utterances, multinomial counts of distinct pairs.
 """
 
 import sys

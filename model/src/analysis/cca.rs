@@ -1,11 +1,13 @@
 //! Canonical correlation analysis, and its mean weighted by projections (PWCCA), scored on samples that it was not fitted on.
 //!
 //! Source: the procedure of the public layer-wise toolkit (papers.md section 4.2, hubert.md section 6.3; Pasad et al. 2021, after Morcos et
-//! al. 2018). Departures, all in what the toolkit leaves to rounding: square roots of the inverse covariances come from the covariances'
-//! eigenvalues instead of those of a pseudo-inverse, which is the same and exact to more digits (the pseudo-inverse by a general
-//! decomposition moved a score by 0.016 where dimensions were repeated); singular vectors come from eigenvectors (`singular_vectors`); directions have a sign ([`Weighting::Toolkit`]); and directions in
-//! which the scored samples do not vary ([`STILL`]), such as the sum of one-hot labels, are left out, because their correlation is that of
-//! rounding errors.
+//! al. 2018). Departures, all in what the toolkit leaves to rounding:
+//! - Square roots of the inverse covariances come from the covariances' eigenvalues instead of those of a pseudo-inverse, which is the same
+//!   and exact to more digits (the pseudo-inverse by a general decomposition moved a score by 0.016 where dimensions were repeated).
+//! - Singular vectors come from the eigenvectors of a Gram matrix (`singular_vectors`).
+//! - Directions have a sign ([`Weighting::Toolkit`]).
+//! - Directions in which the scored samples do not vary ([`STILL`]), such as the sum of one-hot labels, are left out, because their
+//!   correlation is that of rounding errors.
 
 pub use reprise_spec::probing::Weighting;
 use tch::{Kind, Tensor};
@@ -275,4 +277,30 @@ fn centred(rows: &Tensor) -> (Tensor, Tensor) {
     let mean = rows.mean_dim([0].as_slice(), true, Kind::Double);
     let rows = rows - &mean;
     (mean, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn singular_vectors_span_a_matrix_of_any_shape_and_rank() {
+        tch::manual_seed(1);
+        let normal = |rows: i64, columns: i64| Tensor::randn([rows, columns], (Kind::Double, Device::Cpu));
+        for (rows, columns, rank) in [(7, 5, 5), (5, 7, 5), (6, 6, 6), (9, 6, 2), (4, 8, 1)] {
+            let matrix = normal(rows, rank).matmul(&normal(rank, columns));
+            let (u, v) = singular_vectors(&matrix).unwrap();
+            let count = rows.min(columns);
+            assert_eq!((u.size(), v.size()), (vec![rows, count], vec![columns, count]));
+            let singular = u.tr().matmul(&matrix).matmul(&v);
+            let equal = |x: Tensor, y: &Tensor| (x - y).abs().max().double_value(&[]) < 1e-9;
+            assert!(equal(u.matmul(&singular).matmul(&v.tr()), &matrix), "{rows} × {columns} of rank {rank}");
+            let alive = Tensor::arange(count, (Kind::Int64, Device::Cpu)).lt(rank).to_kind(Kind::Double).diag(0);
+            assert!(equal(u.tr().matmul(&u), &alive) && equal(v.tr().matmul(&v), &alive));
+            let values = Vec::<f64>::try_from(singular.diagonal(0, 0, 1).contiguous()).unwrap();
+            assert!(values.is_sorted_by(|larger, smaller| *larger >= smaller - 1e-9), "{values:?}");
+        }
+    }
 }
