@@ -7,8 +7,13 @@ use std::process::exit;
 use xtask::{build_id, libtorch};
 
 /// C++ for what tch lacks; see `src/shim.rs` and `src/kernels.rs`.
-const SHIM: [&str; 4] =
-    ["src/shim.cpp", "src/kernels/attention.cpp", "src/kernels/dropout.cpp", "src/kernels/front_end.cpp"];
+const SHIM: [&str; 5] = [
+    "src/shim.cpp",
+    "src/kernels/attention.cpp",
+    "src/kernels/dropout.cpp",
+    "src/kernels/front_end.cpp",
+    "src/kernels/recompute.cpp",
+];
 
 const HEADERS: [&str; 4] =
     ["src/kernels/functions.h", "src/kernels/parallel.h", "src/kernels/random.h", "src/kernels/vector.h"];

@@ -25,6 +25,8 @@ use reprise_spec::stage::{PretrainStage, Role, Stage, UnitSource};
 use reprise_spec::values::SplitName;
 use tch::Tensor;
 
+#[path = "training/accumulation.rs"]
+mod accumulation;
 #[path = "training/checkpoint.rs"]
 mod checkpoint;
 #[path = "training/finetune.rs"]
@@ -169,6 +171,7 @@ fn work(root: &Path, name: &str, settings: &PretrainStage, attempt: u32) -> Work
         device: Device::Cpu,
         threads: 2,
         loader_threads: 1,
+        recompute: false,
         checkpoint_seconds: 0,
         attempt,
     };

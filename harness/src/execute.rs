@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use miette::Diagnostic;
-use reprise_spec::contract::{Device, Failure, Level, Score};
+use reprise_spec::contract::{Failure, Level, Score};
 use reprise_spec::experiment::{Experiment, Variant};
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use thiserror::Error;
@@ -67,25 +67,12 @@ impl Identity {
 pub struct Machine {
     /// The program that executes a stage; see [`find_trainer`].
     pub trainer: PathBuf,
-    pub device: Device,
-    /// Intra-op threads of a stage.
-    pub threads: u32,
-    /// Threads that load audio for a stage.
-    pub loader_threads: u32,
-    /// Seconds between checkpoints.
-    pub checkpoint_seconds: u32,
+    /// What a run records, to be continued in the same way.
+    pub means: Means,
     /// Where digests of files are remembered; see [`crate::data::hashing::cache_folder`].
     pub cache: Option<PathBuf>,
     /// Whether files of committed lists are read again although the cache knows them.
     pub verify_data: bool,
-}
-
-impl Machine {
-    /// What a run records of it, to be continued in the same way.
-    fn means(&self) -> Means {
-        let &Self { device, threads, loader_threads, checkpoint_seconds, .. } = self;
-        Means { device, threads, loader_threads, checkpoint_seconds }
-    }
 }
 
 /// Which stage of which run something is about.

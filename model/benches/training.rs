@@ -3,7 +3,7 @@
 //!
 //! `cargo xtask bench training`, or a part: `cargo bench -p reprise-model --bench training -- base-fp32`.
 
-use reprise_model::encoder::Mode;
+use reprise_model::encoder::{Keep, Mode};
 use reprise_model::head::Head;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_model::optimiser::Adam;
@@ -29,6 +29,7 @@ struct Case {
     samples: i64,
     clusters: u64,
     half: bool,
+    recompute: bool,
     wanted: f64,
     rounds: usize,
 }
@@ -45,6 +46,7 @@ struct Ours {
     units_n: Tensor,
     depth: usize,
     half: bool,
+    recompute: bool,
 }
 
 impl Ours {
@@ -63,12 +65,14 @@ impl Ours {
         let units_n = Tensor::randint(case.clusters as i64, [places_n.size()[0]], (Kind::Int64, Device::Cpu));
         let masks = Masks { time_bt: Some(time_bt), channel_bd: None };
         let depth = hubert.depth();
-        Self { store, hubert, head, adam, wave_bs, masks, places_n, units_n, depth, half: case.half }
+        let &Case { half, recompute, .. } = case;
+        Self { store, hubert, head, adam, wave_bs, masks, places_n, units_n, depth, half, recompute }
     }
 
     fn step(&mut self) -> f64 {
         let skipped = vec![false; self.depth];
-        let mode = Mode::Train { skipped: &skipped };
+        let keep = if self.recompute { Keep::Inputs { shown: &[] } } else { Keep::All };
+        let mode = Mode::Train { skipped: &skipped, keep };
         let pass = {
             let _autocast = self.half.then(|| Autocast::set(Device::Cpu, true).expect("autocast"));
             self.hubert.forward(&self.wave_bs, None, &self.masks, mode, Taps::Output)
@@ -105,6 +109,7 @@ fn cases() -> Vec<Case> {
         samples: 160_000,
         clusters: 500,
         half,
+        recompute: false,
         wanted: 1.3,
         rounds: 7,
     };
@@ -130,6 +135,7 @@ fn cases() -> Vec<Case> {
         samples: 128_000,
         clusters: 100,
         half,
+        recompute: false,
         wanted: 2.0,
         rounds: 21,
     };
@@ -173,13 +179,13 @@ fn beside(case: &Case, threads: usize) -> Comparison {
     comparison
 }
 
-/// Rows of ten seconds, and layers, width and heads of an encoder.
-type Point = [i64; 4];
+/// Rows of ten seconds; layers, width and heads of an encoder; 1 where its layers are computed again in the backward pass.
+type Point = [i64; 5];
 
 /// Seconds and memory of our steps, against the audio in a batch and against parameters.
 fn growth() -> Vec<Growth> {
-    let by_batch = [1, 2, 4, 8].map(|rows| ([rows, 12, 768, 12], "audio-seconds"));
-    let by_size = [[2, 4, 256, 4], [2, 12, 512, 8], [2, 12, 768, 12], [2, 24, 1024, 16]]
+    let by_batch = |recompute| [1, 2, 4, 8].map(|rows| ([rows, 12, 768, 12, recompute], "audio-seconds"));
+    let by_size = [[2, 4, 256, 4, 0], [2, 12, 512, 8, 0], [2, 12, 768, 12, 0], [2, 24, 1024, 16, 0]]
         .map(|point| (point, "million-parameters"));
     let grown = |what: &str, size: &str, points: &[(Point, &str)]| {
         let points = points.iter().map(|(point, size)| {
@@ -191,7 +197,8 @@ fn growth() -> Vec<Growth> {
         Growth { what: what.into(), size: size.into(), points: points.collect() }
     };
     vec![
-        grown("training step of HuBERT BASE, fp32", "seconds of audio in a batch", &by_batch),
+        grown("training step of HuBERT BASE, fp32", "seconds of audio in a batch", &by_batch(0)),
+        grown("the same with layers computed twice (`--recompute`)", "seconds of audio in a batch", &by_batch(1)),
         grown("training step of 2 × 10 s, fp32", "million parameters", &by_size),
     ]
 }
@@ -209,13 +216,13 @@ fn apart(point: &Point) -> Measured {
 /// The name of the part that measures one [`Point`] and prints it.
 const POINT: &str = "growth-point";
 
-fn at([rows, layers, width, heads]: Point) -> Measured {
+fn at([rows, layers, width, heads, recompute]: Point) -> Measured {
     const STEPS: usize = 3;
     let encoder = serde_json::json!({
         "layers": layers, "width": width, "heads": heads, "feed-forward": 4 * width, "layer-drop": 0.0,
     });
     let network = serde_json::from_value(serde_json::json!({ "encoder": encoder })).expect("a network");
-    let mut ours = Ours::new(&Case { network, rows, ..cases().swap_remove(0) });
+    let mut ours = Ours::new(&Case { network, rows, recompute: recompute == 1, ..cases().swap_remove(0) });
     ours.step();
     let steps: Vec<Measured> = (0..STEPS).map(|_| ours.measure()).collect();
     let (seconds, audio) = (versus::median(&steps, "seconds"), rows as f64 * 10.0);

@@ -28,8 +28,8 @@ pub struct Crop {
 
 /// The batches of one epoch, in the order in which they are trained on.
 ///
-/// Utterances of at least `shortest` appear exactly once; utterances × longest of a batch stays within `seconds`, which also limits
-/// how much of one utterance is taken. The number of batches is the same in every epoch.
+/// Utterances of at least `shortest` appear exactly once; utterances × longest of a batch stays within [`Batching::samples`], which also
+/// limits how much of one utterance is taken. The number of batches is the same in every epoch.
 pub fn epoch(
     candidates: &[Candidate],
     settings: &Batching,
@@ -37,7 +37,7 @@ pub fn epoch(
     seed: u64,
     epoch: u64,
 ) -> Vec<Vec<Crop>> {
-    let most = settings.seconds.samples();
+    let most = settings.samples();
     let longest = settings.longest.samples().min(most);
     let shortest = settings.shortest.samples().max(FRAME_WINDOW);
     let mut order: Vec<(u64, u64, usize)> = candidates
@@ -76,6 +76,38 @@ pub fn epoch(
                 .collect()
         })
         .collect()
+}
+
+/// How the batches of every epoch become steps: as many as are accumulated, and in an epoch's last step those that are left.
+///
+/// Source: fairseq `GroupedIterator`, with the workers' batches as parts of the step.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    batches: u64,
+    accumulation: u64,
+}
+
+impl Steps {
+    /// Of epochs of `batches`.
+    pub fn new(batches: u64, settings: &Batching) -> Self {
+        Self { batches, accumulation: settings.accumulation.get().into() }
+    }
+
+    /// Steps in an epoch.
+    pub fn an_epoch(self) -> u64 {
+        self.batches.div_ceil(self.accumulation)
+    }
+
+    /// The epoch of the step that follows `before` others, counted from 0.
+    pub fn epoch(self, before: u64) -> u64 {
+        before / self.an_epoch()
+    }
+
+    /// The batches of the step that follows `before` others, counted through its epoch.
+    pub fn batches(self, before: u64) -> std::ops::Range<u64> {
+        let first = before % self.an_epoch() * self.accumulation;
+        first..self.batches.min(first + self.accumulation)
+    }
 }
 
 fn crop(candidate: &Candidate, utterance: usize, samples: u64, framing: &Framing, seed: u64, epoch: u64) -> Crop {
@@ -136,9 +168,13 @@ mod tests {
         #[test]
         fn every_utterance_appears_once_and_limits_hold(
             lengths in lengths(), kind in kinds(), alignment in alignments(), stack in 1u64..3, seed: u64, number in 0u64..5,
-            seconds in 1.0f64..60.0, longest in 1.0f64..16.0, shortest in 0.03f64..3.0,
+            seconds in 1.0f64..60.0, longest in 1.0f64..16.0, shortest in 0.03f64..3.0, accumulation in 1u64..5,
         ) {
-            let settings = Batching { label_alignment: alignment, ..settings(seconds, longest, shortest, kind) };
+            let settings = Batching {
+                label_alignment: alignment,
+                accumulation: Count::try_from(accumulation).unwrap(),
+                ..settings(seconds * accumulation as f64, longest, shortest, kind)
+            };
             let framing = framing(&settings, 2 * stack);
             let candidates = candidates(&lengths);
             let batches = epoch(&candidates, &settings, &framing, seed, number);
@@ -148,7 +184,7 @@ mod tests {
             prop_assert_eq!(seen, expected);
             for batch in &batches {
                 let widest = batch.iter().map(|crop| crop.samples).max().unwrap();
-                prop_assert!(batch.len() as u64 * widest <= settings.seconds.samples());
+                prop_assert!(batch.len() as u64 * widest <= settings.samples());
                 prop_assert!(widest <= settings.longest.samples());
                 for crop in batch {
                     prop_assert_eq!(crop.start % framing.step(), 0);
@@ -176,6 +212,25 @@ mod tests {
             };
             let alone = start(batches(&all[..1], &settings, seed, number), 0);
             prop_assert_eq!(alone, start(batches(&all, &settings, seed, number), 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_steps_of_an_epoch_have_each_of_its_batches_once(
+            batches in 1u64..200, accumulation in 1u64..40, epoch in 0u64..1_000_000,
+        ) {
+            let settings = Batching { accumulation: Count::try_from(accumulation).unwrap(), ..Batching::default() };
+            let steps = Steps::new(batches, &settings);
+            let (first, count) = (epoch * steps.an_epoch(), steps.an_epoch());
+            let seen: Vec<u64> = (first..first + count).flat_map(|before| steps.batches(before)).collect();
+            prop_assert_eq!(seen, (0..batches).collect::<Vec<_>>());
+            for before in first..first + count {
+                prop_assert_eq!(steps.epoch(before), epoch);
+                let whole = before + 1 < first + count;
+                let size = steps.batches(before).count() as u64;
+                prop_assert!(size > 0 && (size == accumulation || !whole && size < accumulation));
+            }
         }
     }
 

@@ -6,6 +6,10 @@ use reprise_spec::decoding::{Bootstrap, ResamplingUnit};
 
 use crate::random::Draws;
 
+mod pool;
+
+use pool::{Pool, Room};
+
 /// What one utterance adds to a ratio: errors above, units of the reference below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contribution<'a> {
@@ -25,8 +29,7 @@ pub fn resampling_unit<'a>(speakers: impl IntoIterator<Item = &'a str>, wanted: 
 /// The percentile interval of Σ errors / Σ units over `utterances`, resampled by `unit`.
 ///
 /// By speaker, as many speakers as there are are drawn with replacement, and within each drawn speaker as many of the speaker's utterances
-/// as there are, again with replacement. Each resample has a stream of `draws` of its own, so that two rates of one set move together, on
-/// however many threads.
+/// as there are, again with replacement. Each resample has a stream of `draws` of its own, so that the number of threads changes no bit.
 pub fn interval(
     utterances: &[Contribution],
     unit: ResamplingUnit,
@@ -42,16 +45,16 @@ pub fn interval(
         };
         groups.entry(group).or_default().push(Sums { errors: utterance.errors, units: utterance.units });
     }
-    let groups: Vec<Vec<Sums>> = groups.into_values().collect();
+    let groups: Vec<Pool> = groups.into_values().map(Pool::new).collect();
     let mut rates = vec![0.0; settings.draws.get() as usize];
     let share = rates.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         for (part, rates) in rates.chunks_mut(share).enumerate() {
             let (groups, draws) = (&groups, &draws);
             scope.spawn(move || {
-                let mut places = vec![0; groups.iter().map(Vec::len).max().unwrap_or_default()];
+                let mut room = Room::default();
                 for (resample, rate) in (part * share..).zip(rates) {
-                    *rate = resampled(groups, draws.stream(resample as u64), &mut places);
+                    *rate = resampled(groups, draws.stream(resample as u64), &mut room);
                 }
             });
         }
@@ -59,26 +62,21 @@ pub fn interval(
     settings.interval(&mut rates)
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Sums {
     errors: u64,
     units: u64,
 }
 
-/// The rate of one resample. `places` has room for the largest group.
-fn resampled(groups: &[Vec<Sums>], mut draws: Draws, places: &mut [u32]) -> f64 {
+/// The rate of one resample.
+fn resampled(groups: &[Pool], mut draws: Draws, room: &mut Room) -> f64 {
     let mut sums = Sums::default();
     for _ in groups {
         let mut group = [0];
         draws.fill_below(groups.len() as u32, &mut group);
-        let group = &groups[group[0] as usize];
-        let places = &mut places[..group.len()];
-        draws.fill_below(group.len() as u32, places);
-        for &place in &*places {
-            let Sums { errors, units } = group[place as usize];
-            sums.errors += errors;
-            sums.units += units;
-        }
+        let Sums { errors, units } = groups[group[0] as usize].draw(&mut draws, room);
+        sums.errors += errors;
+        sums.units += units;
     }
     sums.errors as f64 / sums.units.max(1) as f64
 }
@@ -167,7 +165,7 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit() {
-        let rows: Vec<_> = (0..301).map(|i| ("a", i % 7, 5 + i % 11)).collect();
+        let rows: Vec<_> = (0..301).map(|i| ("a", i % 7, 5 + i)).collect();
         let on = |threads| interval(&utterances(&rows), ResamplingUnit::Utterance, &settings(1_003), draws(3), threads);
         assert_eq!([on(2), on(3), on(7)], [on(1); 3]);
         let mut rates: Vec<f64> = (0..1_003)

@@ -5,6 +5,7 @@
 //! even count, so that rows of equal length need no attention mask.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use reprise_spec::network::{Encoder as Settings, LayerNormPlacement, Network};
 use tch::nn::Path;
@@ -31,13 +32,27 @@ pub enum Mode<'a> {
     /// As [`Mode::Evaluate`], and every layer notes where its heads look.
     Look(&'a Glances),
     /// Dropout drawn from libtorch's generator; layers marked `true` in `skipped` (one entry a layer) are left out.
-    Train { skipped: &'a [bool] },
+    Train { skipped: &'a [bool], keep: Keep<'a> },
+}
+
+/// What of a training pass is kept for its backward pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep<'a> {
+    /// What every layer computes.
+    All,
+    /// The inputs of layers, from which they are computed again. A layer whose input something else reads as well keeps all, so that
+    /// gradients are summed in the same order: that behind an output marked `true` in `shown` (one entry a layer), and the first of a lower
+    /// rate.
+    Inputs { shown: &'a [bool] },
 }
 
 /// Where the heads of each layer look, in the order in which layers run.
 pub type Glances = RefCell<Vec<Vec<Attention>>>;
 
 impl Mode<'_> {
+    /// Training with every layer, whose outputs are all kept.
+    pub const LEARN: Mode<'static> = Mode::Train { skipped: &[], keep: Keep::All };
+
     /// Dropout with probability `p` while training.
     pub fn dropout(self, x: Tensor, p: f64) -> Tensor {
         let p = self.probability(p);
@@ -58,12 +73,22 @@ impl Mode<'_> {
     pub(crate) fn beyond(self, layers: usize) -> Self {
         match self {
             Self::Evaluate | Self::Look(_) => self,
-            Self::Train { skipped } => Self::Train { skipped: skipped.get(layers..).unwrap_or_default() },
+            Self::Train { skipped, keep } => {
+                let keep = match keep {
+                    Keep::All => Keep::All,
+                    Keep::Inputs { shown } => Keep::Inputs { shown: shown.get(layers..).unwrap_or_default() },
+                };
+                Self::Train { skipped: skipped.get(layers..).unwrap_or_default(), keep }
+            }
         }
     }
 
+    fn shows(self, layer: usize) -> bool {
+        matches!(self, Mode::Train { keep: Keep::Inputs { shown }, .. } if shown.get(layer).copied().unwrap_or(false))
+    }
+
     fn skips(self, layer: usize) -> bool {
-        matches!(self, Mode::Train { skipped } if skipped.get(layer).copied().unwrap_or(false))
+        matches!(self, Mode::Train { skipped, .. } if skipped.get(layer).copied().unwrap_or(false))
     }
 }
 
@@ -79,7 +104,7 @@ pub struct Encoder {
     relative: Option<RelativePositions>,
     norm: LayerNorm,
     placement: LayerNormPlacement,
-    layers: Vec<Layer>,
+    layers: Vec<Rc<Layer>>,
     dropout: f64,
 }
 
@@ -101,7 +126,7 @@ impl Encoder {
             }),
             norm: LayerNorm::new(&(path / "layer_norm"), width),
             placement: settings.norm,
-            layers: (0..layers).map(|index| Layer::new(&(&below / index), network)).collect(),
+            layers: (0..layers).map(|index| Rc::new(Layer::new(&(&below / index), network))).collect(),
             relative: settings.relative_positions.as_ref().map(|relative| {
                 RelativePositions::new(&(path / "rel_attn_embed"), i64::from(settings.heads.get()), relative)
             }),
@@ -162,10 +187,14 @@ impl Encoder {
         see(&x_btd);
         x_btd = mode.dropout(x_btd, self.dropout);
         let mask = self.attention_mask(&x_btd, padding_bt);
+        // Whether the next layer alone reads what is here.
+        let mut alone = self.positional.is_some();
         for (index, layer) in self.layers.iter().enumerate().take(last) {
             if !mode.skips(index) {
-                x_btd = layer.forward(&x_btd, mask.as_ref(), mode);
+                x_btd = run(layer, &x_btd, mask.as_ref(), mode, alone);
+                alone = true;
             }
+            alone &= !mode.shows(index);
             see(&x_btd);
         }
         x_btd
@@ -183,6 +212,15 @@ impl Encoder {
             }
         }
     }
+}
+
+/// [`Layer::forward`], of which nothing is kept where inputs are enough and the layer `alone` reads its input.
+fn run(layer: &Rc<Layer>, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode, alone: bool) -> Tensor {
+    if !alone || !matches!(mode, Mode::Train { keep: Keep::Inputs { .. }, .. }) {
+        return layer.forward(x_btd, mask, mode);
+    }
+    let layer = layer.clone();
+    kernels::recomputed(x_btd, mask, move |x_btd, mask| layer.forward(x_btd, mask, Mode::LEARN))
 }
 
 /// B × T, true from the length of each row on.

@@ -21,7 +21,7 @@ use crate::batch::{self, Candidate, Crop};
 use crate::checkpoint::Checkpoints;
 use crate::corpus::{Corpora, Corpus, Utterance};
 use crate::ctc::{self, CtcModel, Frames};
-use crate::encoder::{self, Mode};
+use crate::encoder::{self, Keep, Mode};
 use crate::failure::StageError;
 use crate::framing::Framing;
 use crate::guards::{Verdict, Watch};
@@ -141,6 +141,8 @@ pub struct Finetuner<'a> {
     kept: HashMap<usize, Tensor>,
     kept_bytes: usize,
     epoch: Epoch,
+    /// Whether the layers of the encoder are computed again in the backward pass ([`crate::kernels::recomputed`]).
+    pub recompute: bool,
 }
 
 /// The batches of one epoch.
@@ -203,6 +205,7 @@ impl<'a> Finetuner<'a> {
             frozen_at_first,
             kept: HashMap::new(),
             kept_bytes: 0,
+            recompute: false,
         }
     }
 
@@ -274,7 +277,8 @@ impl<'a> Finetuner<'a> {
         for parameter in &self.frozen_at_first {
             let _ = parameter.set_requires_grad(step > freeze_steps);
         }
-        let logits_btv = self.recogniser.model.logits(&frames, &masks, Mode::Train { skipped: &skipped });
+        let keep = if self.recompute { Keep::Inputs { shown: &[] } } else { Keep::All };
+        let logits_btv = self.recogniser.model.logits(&frames, &masks, Mode::Train { skipped: &skipped, keep });
         let labels: Vec<&[i64]> = batch.iter().map(|&example| self.examples.utterances[example].2.as_slice()).collect();
         let loss = ctc::loss(&logits_btv, frames.lengths(), &labels) / batch.len() as f64;
         loss.backward();

@@ -307,7 +307,7 @@ mod tests {
         let hubert = Hubert::new(&store.root(), &nano());
         hubert.freeze_front_end();
         let wave_bs = Tensor::randn([1, 8_000], (Kind::Float, Device::Cpu));
-        let mode = Mode::Train { skipped: &[true, false] };
+        let mode = Mode::Train { skipped: &[true, false], keep: encoder::Keep::All };
         hubert.forward(&wave_bs, None, &Masks::default(), mode, Taps::Output).outputs[0]
             .square()
             .sum(Kind::Float)

@@ -12,6 +12,10 @@ use tch::{Device, Tensor};
 
 use crate::shim;
 
+mod recompute;
+
+pub use recompute::recomputed;
+
 type Pointer = *mut c_void;
 
 unsafe extern "C" {

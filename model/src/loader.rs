@@ -13,9 +13,6 @@ use crate::batch::Crop;
 use crate::corpus::Corpora;
 use crate::failure::StageError;
 
-/// Batches that wait ready at most, beside those that the threads are at.
-const AHEAD: usize = 2;
-
 /// The audio of one batch, on the CPU.
 #[derive(Debug)]
 pub struct Waves {
@@ -46,15 +43,17 @@ struct Queue<P> {
 }
 
 impl Loader {
-    /// Starts loading with so many threads, at least one. `Crop::utterance` counts through [`Corpora::iter`]. `normalise` brings each whole
-    /// utterance to zero mean and unit variance before it is cropped.
+    /// Starts loading with so many threads, at least one; `ahead` batches wait ready at most, beside those that the threads are at.
+    /// `Crop::utterance` counts through [`Corpora::iter`]. `normalise` brings each whole utterance to zero mean and unit variance before it
+    /// is cropped.
     pub fn start(
         corpora: Arc<Corpora>,
         normalise: bool,
         threads: u32,
+        ahead: usize,
         plan: impl Iterator<Item = Vec<Crop>> + Send + 'static,
     ) -> Self {
-        let (sender, begun) = sync_channel(AHEAD + threads.max(1) as usize);
+        let (sender, begun) = sync_channel(ahead + threads.max(1) as usize);
         let queue = Arc::new(Mutex::new(Queue { plan, begun: sender }));
         let work = || {
             let (corpora, queue) = (corpora.clone(), queue.clone());
@@ -223,7 +222,7 @@ mod tests {
                 let corpora = corpora(folder.path(), &[]); // nothing decoded yet
                 let plan = plan(&corpora, lengths);
                 let count = plan.len();
-                let all: Vec<Seen> = Loader::start(corpora, normalise, threads, plan.into_iter())
+                let all: Vec<Seen> = Loader::start(corpora, normalise, threads, 2, plan.into_iter())
                     .map(|waves| seen(waves.unwrap()))
                     .collect();
                 assert_eq!(all.len(), count);
@@ -244,7 +243,7 @@ mod tests {
             let corpora = corpora(folder.path(), &[3]);
             let plan = plan(&corpora, Lengths::Crop);
             let at = plan.iter().position(|crops| crops.iter().any(|crop| crop.utterance == 3)).unwrap();
-            let mut loader = Loader::start(corpora, false, threads, plan.into_iter());
+            let mut loader = Loader::start(corpora, false, threads, 2, plan.into_iter());
             for _ in 0..at {
                 assert!(loader.next().unwrap().is_ok());
             }
@@ -265,12 +264,12 @@ mod tests {
             let endless = std::iter::repeat(batch.clone()).inspect(move |_| {
                 counter.fetch_add(1, Ordering::Relaxed);
             });
-            let mut loader = Loader::start(corpora.clone(), false, threads, endless);
+            let mut loader = Loader::start(corpora.clone(), false, threads, 2, endless);
             assert!(loader.next().unwrap().is_ok());
             drop(loader);
             assert_eq!(Arc::strong_count(&begun), 1, "no thread has the plan any more");
             // One was taken; then those that wait, those that the threads were at, and those that nobody wanted.
-            assert!(begun.load(Ordering::Relaxed) <= 1 + AHEAD + 2 * threads as usize);
+            assert!(begun.load(Ordering::Relaxed) <= 1 + 2 + 2 * threads as usize);
         }
     }
 

@@ -58,6 +58,23 @@ pub struct Targets {
     pub perplexity: Tensor,
 }
 
+impl Losses {
+    /// The same numbers without what would be needed to learn from them.
+    pub fn detach(&self) -> Self {
+        let targets = |Targets { codes_ng, perplexity }: &Targets| Targets {
+            codes_ng: codes_ng.detach(),
+            perplexity: perplexity.detach(),
+        };
+        Self {
+            total: self.total.detach(),
+            masked_loss: self.masked_loss.detach(),
+            correct: self.correct.detach(),
+            targets: self.targets.as_ref().map(targets),
+            ..*self
+        }
+    }
+}
+
 impl Objective {
     /// Registers the parameters below `path`.
     pub fn new(
@@ -98,11 +115,29 @@ impl Objective {
         }
     }
 
+    /// Which of so many layers have outputs that are scored although others stand above them.
+    pub fn shown(&self, pretraining: &Pretraining, layers: usize) -> Vec<bool> {
+        let mut shown = vec![false; layers];
+        if let PredictAt::Layers(heights) = &pretraining.predict_at {
+            let places = heights.iter().filter_map(|height| (height.get() as usize).checked_sub(1));
+            places.filter(|place| *place < layers).for_each(|place| shown[place] = true);
+        }
+        shown
+    }
+
     /// What the frames of every tap are scored against.
     pub fn views(&self) -> Vec<Tap> {
         match self {
             Self::Units(units) => units.heads.iter().map(|head| head.tap.clone()).collect(),
             Self::Contrastive(_) => vec![Tap { ratio: 1, sets: 0..0 }],
+        }
+    }
+
+    /// The frames of the first tap that count in the loss of a batch.
+    pub fn sample_size(&self, selection: &Selection, weights: &LossWeights) -> f64 {
+        match self {
+            Self::Units(_) => sample_size(selection, weights),
+            Self::Contrastive(_) => selection.views[0].masked.len() as f64,
         }
     }
 
@@ -123,7 +158,7 @@ fn contrasted(contrastive: &Contrastive, pass: &Encoding, selection: &Selection,
         Some(step) => {
             let noise_ngv = &contrastive.quantiser.noise(frames);
             let choice = Choice::Sampled { noise_ngv, temperature: contrastive.gumbel_temperature(step) };
-            contrastive.forward(pass, &masked, choice, Mode::Train { skipped: &[] })
+            contrastive.forward(pass, &masked, choice, Mode::LEARN)
         }
         None => contrastive.forward(pass, &masked, Choice::Best, Mode::Evaluate),
     };
@@ -214,16 +249,20 @@ impl MaskedUnits {
         let scores = self.score(pass, selection, true);
         let masked_loss = sum(&scores);
         let masked = scores[0][0].frames;
-        let mut sample_size = masked as f64;
         let mut total = &masked_loss * weights.masked.get();
         if weights.unmasked.get() > 0.0 {
-            let unmasked = self.score(pass, selection, false);
-            sample_size += unmasked[0][0].frames as f64;
-            total += sum(&unmasked) * weights.unmasked.get();
+            total += sum(&self.score(pass, selection, false)) * weights.unmasked.get();
         }
         let correct = self.primary(&scores).correct.shallow_clone();
-        Losses { total, sample_size, masked_loss, masked, correct, targets: None }
+        Losses { total, sample_size: sample_size(selection, weights), masked_loss, masked, correct, targets: None }
     }
+}
+
+/// Masked frames of the first tap, and the others where they count.
+fn sample_size(selection: &Selection, weights: &LossWeights) -> f64 {
+    let View { masked, unmasked } = &selection.views[0];
+    let unmasked = if weights.unmasked.get() > 0.0 { unmasked.len() } else { 0 };
+    (masked.len() + unmasked) as f64
 }
 
 impl TapHead {

@@ -129,6 +129,18 @@ pub struct Chosen {
     pub units: Vec<Tensor>,
 }
 
+impl Chosen {
+    /// N.
+    pub fn len(&self) -> usize {
+        self.places_n.size()[0] as usize
+    }
+
+    /// Whether there is no frame.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Selection {
     /// `hidden` has one row a crop, each as long as [`Labelled::rows`] says.
     ///

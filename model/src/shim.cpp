@@ -141,6 +141,13 @@ char *reprise_group_norm_gelu(at::Tensor *x, at::Tensor *weight, at::Tensor *bia
     return guarded([&] { *out = new at::Tensor(reprise::group_norm_gelu(*x, *weight, *bias, epsilon)); });
 }
 
+char *reprise_recomputed(
+    at::Tensor *x, at::Tensor *more, void *state, char *(*run)(void *, at::Tensor *, at::Tensor *, at::Tensor **), void (*drop)(void *),
+    at::Tensor **out
+) {
+    return guarded([&] { *out = new at::Tensor(reprise::recomputed(*x, optional(more), {state, run, drop})); });
+}
+
 char *reprise_adamw(
     at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *first, at::Tensor *const *second,
     at::Tensor *const *steps, size_t count, double rate, double beta1, double beta2, double decay, double epsilon

@@ -158,7 +158,8 @@ mod tests {
         for (left_out, name) in names.into_iter().enumerate() {
             let (store, trunk) = trunk(&network);
             let skipped: Vec<bool> = (0..4).map(|layer| layer == left_out).collect();
-            let outputs = trunk.forward(&x_btd, None, Mode::Train { skipped: &skipped });
+            let outputs =
+                trunk.forward(&x_btd, None, Mode::Train { skipped: &skipped, keep: crate::encoder::Keep::All });
             outputs[0].square().sum(Kind::Float).backward();
             for (parameter, tensor) in store.variables() {
                 assert_eq!(tensor.grad().defined(), !parameter.starts_with(name), "{parameter} without {name}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use reprise_model::encoder::Mode;
+use reprise_model::encoder::{Keep, Mode};
 use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_spec::arithmetic::{self, frames};
@@ -105,7 +105,7 @@ fn check(name: &str) -> u64 {
         channel_bd: Some(weights::noise("mask.channels", &[count, network.encoder.width.get().into()]).gt(1.0)),
     };
     let skipped = vec![false; depth];
-    let mode = Mode::Train { skipped: &skipped };
+    let mode = Mode::Train { skipped: &skipped, keep: Keep::All };
     let layers: Vec<Height> = (0..=depth as u64).map(|layer| Height::try_from(layer).unwrap()).collect();
     let states = hubert.forward(&wave_bs, Some(&rows), &masks, mode, Taps::Layers(&layers)).outputs;
     for (layer, state) in states.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reprise_model::encoder::Mode;
+use reprise_model::encoder::{Keep, Mode};
 use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_model::objective::Objective;
@@ -129,7 +129,7 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
         for kind in [Kind::Float, Kind::Double] {
             store.set_kind(kind);
             store.variables().values_mut().for_each(Tensor::zero_grad);
-            let (wave_bs, mode) = (pad(&waves).to_kind(kind), Mode::Train { skipped: &skipped });
+            let (wave_bs, mode) = (pad(&waves).to_kind(kind), Mode::Train { skipped: &skipped, keep: Keep::All });
             let rows = Rows::of(&case.lengths, case.network.frame_stride());
             let pass = hubert.forward(&wave_bs, Some(&rows), &selection.masks, mode, taps);
             let Objective::Units(units) = &objective else { panic!("torchaudio predicts units alone") };

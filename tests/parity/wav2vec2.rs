@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use reprise_model::contrastive::{Contrastive, Masked};
-use reprise_model::encoder::Mode;
+use reprise_model::encoder::{Keep, Mode};
 use reprise_model::framing::Rows;
 use reprise_model::hubert::{Encoding, Hubert, Masks, Taps};
 use reprise_model::quantiser::Choice;
@@ -120,7 +120,7 @@ fn the_contrastive_loss_and_its_gradients_are_those_of_transformers() {
     for (name, case) in cases() {
         let mut built = case.build(&name);
         let skipped = vec![false; built.hubert.depth()];
-        let mode = Mode::Train { skipped: &skipped };
+        let mode = Mode::Train { skipped: &skipped, keep: Keep::All };
         for kind in [Kind::Float, Kind::Double] {
             built.store.set_kind(kind);
             built.store.variables().values_mut().for_each(Tensor::zero_grad);

@@ -81,6 +81,7 @@ pub fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], a
         device: Device::Cpu,
         threads: 1,
         loader_threads: 1,
+        recompute: false,
         checkpoint_seconds: 0,
         attempt,
     };

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{WAVE, data, settings, turn, work};
 
 /// Five layers at three rates of which the lowest gives one frame in four, trained on padded batches.
-fn multires(steps: u64) -> PretrainStage {
+pub fn multires(steps: u64) -> PretrainStage {
     let mut settings = serde_json::to_value(settings(WAVE, steps)).unwrap();
     settings["network"]["encoder"]["layers"] = json!(5);
     settings["network"]["hierarchy"] = json!({ "layers": [1, 1, 1, 1, 1], "ratios": [2, 2] });
@@ -20,7 +20,7 @@ fn multires(steps: u64) -> PretrainStage {
 }
 
 /// A head at each layer of a pre-norm encoder with relative positions.
-fn layers(steps: u64) -> PretrainStage {
+pub fn layers(steps: u64) -> PretrainStage {
     let mut settings = serde_json::to_value(settings(WAVE, steps)).unwrap();
     settings["network"]["encoder"]["norm"] = json!("pre");
     settings["network"]["encoder"]["relative-positions"] = json!({ "buckets": 8, "max-distance": 20 });

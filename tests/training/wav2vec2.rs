@@ -20,7 +20,7 @@ pub fn contrastive(steps: u64) -> PretrainStage {
     settings
 }
 
-fn alone(root: &std::path::Path, name: &str, settings: &PretrainStage, attempt: u32) -> reprise_model::stage::Work {
+pub fn alone(root: &std::path::Path, name: &str, settings: &PretrainStage, attempt: u32) -> reprise_model::stage::Work {
     let mut work = work(root, name, settings, attempt);
     work.request.inputs.retain(|input| !matches!(input.role, Role::Targets(_)));
     work

@@ -116,6 +116,13 @@ impl Rules<'_> {
             ["shortest", "longest", "seconds"].map(|word| format!("pretraining.batching.{word}"));
         self.at_most((&shortest, batching.shortest), (&longest, batching.longest));
         self.at_most((&longest, batching.longest), (&batch, batching.seconds));
+        let parts = batching.accumulation.get();
+        if batching.longest <= batching.seconds && batching.longest.samples() > batching.samples() {
+            let (seconds, each) = (batching.longest.get(), batching.seconds.get() / f64::from(parts));
+            let message = format!("each of {parts} batches has {each} s, which is less than `longest` ({seconds})");
+            let help = "lower `accumulation` or `longest`, or raise `seconds`";
+            self.broken("pretraining.batching.accumulation", &[&longest, &batch], message, help);
+        }
         let fewest = frames_at(batching.shortest.samples(), self.experiment.model.frame_stride());
         if fewest == 0 {
             let message = format!("{} s of audio are shorter than one frame", batching.shortest.get());

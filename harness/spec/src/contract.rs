@@ -42,6 +42,9 @@ pub struct Request {
     /// Threads that load audio while the stage computes; they change no bit.
     #[serde(default = "one")]
     pub loader_threads: u32,
+    /// Whether a training computes the layers of its encoder again in the backward pass instead of keeping what they computed; changes no bit.
+    #[serde(default)]
+    pub recompute: bool,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
     /// 1 for the first life of this stage's work, 2 after one kill, …

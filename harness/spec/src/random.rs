@@ -59,6 +59,18 @@ impl Draws {
         }
     }
 
+    /// 32 random bits for each number.
+    pub fn fill(&mut self, numbers: &mut [u32]) {
+        let mut bytes = [0; 4 * FILL];
+        for numbers in numbers.chunks_mut(FILL) {
+            let bytes = &mut bytes[..4 * numbers.len()];
+            self.0.fill_bytes(bytes);
+            for (number, four) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
+                *number = u32::from_le_bytes(four.try_into().expect("chunks of four"));
+            }
+        }
+    }
+
     /// A number in `[0, 1)` with 53 random bits.
     pub fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64

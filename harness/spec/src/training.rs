@@ -264,8 +264,12 @@ impl Default for LinearSchedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Batching {
-    /// Most audio in one batch, counted as utterances × longest.
+    /// Most audio in one step, counted as utterances × longest.
     pub seconds: Seconds,
+    /// Batches whose gradients are added to one step, each with at most `seconds` / `accumulation` of audio and lengths of its own (BASE:
+    /// 32 GPUs with 87.5 s each). The last step of an epoch takes those that are left.
+    #[serde(skip_serializing_if = "Batching::is_whole")]
+    pub accumulation: Count,
     /// Longest stretch of one utterance; longer ones are cropped at random.
     pub longest: Seconds,
     /// Shorter utterances are left out.
@@ -282,12 +286,24 @@ impl Default for Batching {
     fn default() -> Self {
         Self {
             seconds: seconds(2800.0),
+            accumulation: count(1),
             longest: seconds(15.625),
             shortest: seconds(2.0),
             lengths: Lengths::Crop,
             label_alignment: LabelAlignment::Snapped,
             padding_rule: PaddingRule::Convolution,
         }
+    }
+}
+
+impl Batching {
+    /// Most samples in one batch.
+    pub fn samples(&self) -> u64 {
+        self.seconds.samples() / u64::from(self.accumulation.get())
+    }
+
+    fn is_whole(accumulation: &Count) -> bool {
+        accumulation.get() == 1
     }
 }
 

@@ -9,6 +9,7 @@ use crate::execute::{self, Machine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::named::Which;
+use crate::store::Means;
 
 /// Which of a run's models is meant.
 #[derive(clap::Args)]
@@ -34,15 +35,8 @@ impl From<Choice> for Which {
 /// What the trainer is started with for work beside stages.
 pub fn machine(device: Device, threads: u32) -> Result<Machine, Failure> {
     let trainer = execute::find_trainer()?;
-    Ok(Machine {
-        trainer,
-        device,
-        threads,
-        loader_threads: 1,
-        checkpoint_seconds: 120,
-        cache: None,
-        verify_data: false,
-    })
+    let means = Means { device, threads, ..Means::default() };
+    Ok(Machine { trainer, means, cache: None, verify_data: false })
 }
 
 /// Has the trainer do `tool`, shown under `name`; request and log lie in `work`, if any.

@@ -83,7 +83,6 @@ impl Recorded {
         means: Means,
         resume: Option<RunId>,
     ) -> Result<Job<'a>, Failure> {
-        let Means { device, threads, loader_threads, checkpoint_seconds } = means;
         let (trainer, cache) = (execute::find_trainer()?, hashing::cache_folder());
         Ok(Job {
             label,
@@ -95,15 +94,7 @@ impl Recorded {
             corpus: &self.files,
             store,
             provenance: Provenance::of(&self.recipe.file),
-            machine: Machine {
-                trainer,
-                device,
-                threads,
-                loader_threads,
-                checkpoint_seconds,
-                cache,
-                verify_data: false,
-            },
+            machine: Machine { trainer, means, cache, verify_data: false },
             resume,
         })
     }

@@ -31,6 +31,9 @@ pub struct Args {
     /// Threads that load audio while a stage trains; change no result [default: those of the run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     loader_threads: Option<u32>,
+    /// Compute layers again in the backward pass, for less memory [default: as the run]
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     jobs: SideBySide,
     /// Print JSON
@@ -56,6 +59,7 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let means = Means {
         threads: args.threads.unwrap_or(before.threads),
         loader_threads: args.loader_threads.unwrap_or(before.loader_threads),
+        recompute: args.recompute || before.recompute,
         ..before
     };
     let area = Area::open(&store, &id, means)?;

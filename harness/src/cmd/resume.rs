@@ -15,6 +15,9 @@ pub struct Args {
     /// Threads that load audio while a stage trains; change no result [default: those of the run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     loader_threads: Option<u32>,
+    /// Compute layers again in the backward pass, for less memory [default: as the run]
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     jobs: SideBySide,
     /// Print the results as JSON
@@ -47,7 +50,11 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let recorded = Recorded::of(record, &store, places)?;
     print::message(format!("resuming run {id}  {}", recorded.record.title()));
     let before = recorded.means();
-    let means = Means { loader_threads: args.loader_threads.unwrap_or(before.loader_threads), ..before };
+    let means = Means {
+        loader_threads: args.loader_threads.unwrap_or(before.loader_threads),
+        recompute: args.recompute || before.recompute,
+        ..before
+    };
     let job = recorded.job(String::new(), &store, means, Some(recorded.record.id.clone()))?;
     follow(&[job], args.jobs.at_once, args.json)
 }

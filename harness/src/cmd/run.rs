@@ -12,7 +12,7 @@ use crate::interrupt::Interrupt;
 use crate::plan::RunOf;
 use crate::provenance::Provenance;
 use crate::results::Results;
-use crate::store::{Recipe, RunRecord, Store};
+use crate::store::{Means, Recipe, RunRecord, Store};
 
 /// Execute an experiment: every stage whose result is not stored yet, for every variant and seed
 ///
@@ -34,6 +34,10 @@ pub struct Args {
     /// Threads that load audio while a stage trains; change no result
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     loader_threads: u32,
+    /// Compute the layers of a network again in the backward pass instead of keeping what they computed (activation checkpointing): less
+    /// memory, more time, the same result
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     jobs: SideBySide,
     /// Seconds between two checkpoints
@@ -68,10 +72,13 @@ pub fn run(args: Args, places: &Places) -> Result<Exit, Failure> {
     let store = load::store(places, Some(&args.experiment))?;
     let machine = Machine {
         trainer: execute::find_trainer()?,
-        device: args.device,
-        threads: args.threads,
-        loader_threads: args.loader_threads,
-        checkpoint_seconds: args.checkpoint_every,
+        means: Means {
+            device: args.device,
+            threads: args.threads,
+            loader_threads: args.loader_threads,
+            recompute: args.recompute,
+            checkpoint_seconds: args.checkpoint_every,
+        },
         cache: hashing::cache_folder(),
         verify_data: args.verify_data,
     };

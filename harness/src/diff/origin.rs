@@ -181,6 +181,7 @@ pub fn environment(pairs: &[Pair<'_>]) -> Vec<Field> {
         if let Some(means) = run.attempts.iter().rev().find_map(|attempt| attempt.means) {
             facts.add("threads asked for", means.threads);
             facts.add("loader threads", means.loader_threads);
+            facts.add("layers computed twice", if means.recompute { "yes" } else { "no" });
         }
         run.provenance.variables.iter().for_each(|(name, value)| facts.add(&format!("variable {name}"), value));
     };

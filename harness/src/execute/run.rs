@@ -60,7 +60,7 @@ impl<'a> ActiveRun<'a> {
             seed: job.run.seed,
             status: Status::Running,
             stages: stages.clone(),
-            attempts: vec![attempt(job.machine.means())],
+            attempts: vec![attempt(job.machine.means)],
             environment: BTreeMap::new(),
             provenance: job.provenance.clone(),
             error: None,
@@ -78,7 +78,7 @@ impl<'a> ActiveRun<'a> {
         }
         record.status = Status::Running;
         record.stages = stages.to_vec();
-        record.attempts.push(attempt(job.machine.means()));
+        record.attempts.push(attempt(job.machine.means));
         record.provenance = job.provenance.clone();
         record.error = None;
         job.store.write_changes(&record)?;

@@ -91,6 +91,7 @@ pub fn recover(job: &Job<'_>, ready: &Ready<'_>, lease: Lease) -> Result<Recover
 pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Request, ExecuteError> {
     let work = absolute(&lease.work());
     let inputs: Vec<Input> = ready.inputs.read.iter().map(|(input, path)| as_input(input, path)).collect();
+    let means = job.machine.means;
     let mut request = Request {
         contract: contract::VERSION,
         key: ready.key,
@@ -104,10 +105,11 @@ pub fn prepare(job: &Job<'_>, ready: &Ready<'_>, lease: &Lease) -> Result<Reques
         }),
         data: data_source(job, ready.stage, &work)?,
         work: work.clone(),
-        device: job.machine.device,
-        threads: job.machine.threads,
-        loader_threads: job.machine.loader_threads,
-        checkpoint_seconds: job.machine.checkpoint_seconds,
+        device: means.device,
+        threads: means.threads,
+        loader_threads: means.loader_threads,
+        recompute: means.recompute,
+        checkpoint_seconds: means.checkpoint_seconds,
         attempt: 1,
     };
     let before = fs::read(work.join(REQUEST)).ok().and_then(|bytes| serde_json::from_slice::<Request>(&bytes).ok());
@@ -290,13 +292,14 @@ pub fn verdict(ended: &Ended) -> Result<Vec<Score>, Unmade> {
 /// What the stage was executed with: what the trainer says, the digest of its libtorch, and what was set for it.
 fn environment(job: &Job<'_>, ended: &Ended) -> BTreeMap<String, String> {
     let mut environment = ended.environment.clone();
-    let device = match job.machine.device {
+    let means = job.machine.means;
+    let device = match means.device {
         Device::Cpu => "cpu".to_owned(),
         Device::Cuda(index) => format!("cuda:{index}"),
     };
     environment.insert("device".into(), device);
-    environment.insert("threads".into(), job.machine.threads.to_string());
-    environment.extend(trainer::determinism(job.machine.threads).map(|(name, value)| (name.to_owned(), value)));
+    environment.insert("threads".into(), means.threads.to_string());
+    environment.extend(trainer::determinism(means.threads).map(|(name, value)| (name.to_owned(), value)));
     for name in ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"] {
         if let Ok(value) = std::env::var(name) {
             environment.insert(name.into(), value);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::data::Roots;
 use crate::outlook::{self, Outlook};
-use crate::store::{Seen, StageState, Status, StoredOutput};
+use crate::store::{Means, Seen, StageState, Status, StoredOutput};
 use crate::{plan, provenance};
 
 /// A corpus, a store and a trainer in a folder of their own.
@@ -127,10 +127,7 @@ echo '{{"done":{{"summary":[{{"name":"wer","value":0.5,"interval":null}}]}}}}'
             provenance: Provenance { build: "test".into(), ..Provenance::default() },
             machine: Machine {
                 trainer: self.path("trainer"),
-                device: Device::Cpu,
-                threads: 2,
-                loader_threads: 1,
-                checkpoint_seconds: 60,
+                means: Means { loader_threads: 1, checkpoint_seconds: 60, ..Means::default() },
                 cache: None,
                 verify_data: false,
             },

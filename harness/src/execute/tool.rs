@@ -10,7 +10,7 @@ use super::stage::{self, Unmade};
 use super::trainer::{self, Launch};
 use super::{ExecuteError, Happening, Interrupt, Machine};
 use crate::lease;
-use crate::store::{StoreError, files};
+use crate::store::{Means, StoreError, files};
 
 /// The name of the request, in the folder of the tool's work.
 const REQUEST: &str = "request.json";
@@ -32,8 +32,8 @@ pub fn run_tool(
     let work = work.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()));
     let folder: PathBuf = work.clone().unwrap_or_else(|| temporary.path().to_path_buf());
     fs::create_dir_all(&folder).map_err(|error| StoreError::io("create", &folder, error))?;
-    let request =
-        ToolRequest { contract: contract::VERSION, tool, work, device: machine.device, threads: machine.threads };
+    let Means { device, threads, .. } = machine.means;
+    let request = ToolRequest { contract: contract::VERSION, tool, work, device, threads };
     let path = folder.join(REQUEST);
     files::write_json(&path, &request)?;
     let arguments = [OsStr::new("tool"), path.as_os_str()];

@@ -88,7 +88,7 @@ pub fn run(
     set_worker(Some(Process::starting()))?;
     let child = Command::new(&machine.trainer)
         .args(launch.arguments)
-        .envs(determinism(machine.threads))
+        .envs(determinism(machine.means.threads))
         .env("GOMP_SPINCOUNT", SPINS)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -74,12 +74,13 @@ pub fn facts(run: &Run) -> BTreeMap<String, String> {
         add("processor", Some(format!("{}, {} cores", host.cpu, host.cores)));
         add("memory", host.memory.map(crate::cmd::print::bytes));
     }
-    if let Some(Means { device, threads, loader_threads, .. }) =
+    if let Some(Means { device, threads, loader_threads, recompute, .. }) =
         record.attempts.iter().rev().find_map(|attempt| attempt.means)
     {
         add("device", Some(asked(device)));
         add("threads of a stage", Some(threads.to_string()));
         add("threads that load audio", Some(loader_threads.to_string()));
+        add("layers computed twice", recompute.then(|| "yes".into()));
     }
     facts
 }

@@ -195,6 +195,9 @@ pub struct Means {
     /// Threads that load audio; one in runs of a program that knew no others.
     #[serde(default = "one")]
     pub loader_threads: u32,
+    /// Whether a training computes layers again instead of keeping what they computed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u32,
 }
@@ -206,7 +209,7 @@ fn one() -> u32 {
 impl Default for Means {
     /// What `reprise run` takes where nothing is said.
     fn default() -> Self {
-        Self { device: Device::Cpu, threads: 2, loader_threads: 2, checkpoint_seconds: 120 }
+        Self { device: Device::Cpu, threads: 2, loader_threads: 2, recompute: false, checkpoint_seconds: 120 }
     }
 }
 

@@ -28,4 +28,15 @@ convolution(const at::Tensor &x, const at::Tensor &weight, const std::optional<a
 // GELU of each channel normalised over time.
 at::Tensor group_norm_gelu(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias, double epsilon);
 
+// A part of a network that the program computes: `run` writes a tensor for the caller to delete, or returns the text of an error for the
+// caller to free; `drop` ends it.
+struct Part {
+    void *state;
+    char *(*run)(void *state, at::Tensor *x, at::Tensor *more, at::Tensor **out);
+    void (*drop)(void *state);
+};
+
+// What `part` computes from x, computed again for the backward pass.
+at::Tensor recomputed(const at::Tensor &x, const std::optional<at::Tensor> &more, Part part);
+
 } // namespace reprise

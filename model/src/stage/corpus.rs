@@ -111,6 +111,7 @@ mod tests {
                 device: Device::Cpu,
                 threads: 2,
                 loader_threads: 1,
+                recompute: false,
                 checkpoint_seconds: 60,
                 attempt: 1,
             };

@@ -58,6 +58,7 @@ pub fn run(settings: &FinetuneStage, work: &mut Work) -> Result<Vec<Score>, Stag
     let examples = Examples::of(&train, &vocabulary, &settings.network, finetuning.batch_seconds)?;
     announce(&examples, &vocabulary, work);
     let mut finetuner = Finetuner::new(settings, examples, vocabulary, work.seed()?, work.device);
+    finetuner.recompute = work.request.recompute;
     match work.find(&Role::Pretrained) {
         Some(pretrained) => finetuner.start_from(&pretrained.path)?,
         None => work.adopt_input_units(&finetuner.recogniser.model.hubert)?,

@@ -13,7 +13,7 @@ use reprise_spec::contract::{Level, Score};
 use reprise_spec::stage::{PretrainStage, PretrainTargets, Role};
 
 use super::Work;
-use crate::batch;
+use crate::batch::{self, Steps};
 use crate::checkpoint;
 use crate::corpus::Corpora;
 use crate::failure::StageError;
@@ -30,24 +30,26 @@ mod start;
 mod step;
 mod training;
 mod validation;
+mod waits;
 
 pub use start::at_random;
 use training::Training;
 use validation::Validation;
+use waits::Waits;
 
 /// Executes the stage.
 pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, StageError> {
     shim::keep_memory();
     let seed = work.seed()?;
     let (train, validate) = data(settings, work)?;
-    let per_epoch = batches_an_epoch(settings, &train, seed, work)?;
-    let mut training = Training::begin(settings, seed, per_epoch, &train, &validate, work)?;
+    let steps_an_epoch = steps(settings, &train, seed, work)?;
+    let mut training = Training::begin(settings, seed, steps_an_epoch, &train, &validate, work)?;
     if work.request.attempt > 1 {
         work.report.continues_after(training.progress.step);
     }
     let steps = u64::from(settings.steps.get());
     let mut loader = training.loader(work.request.loader_threads);
-    let mut saved = Instant::now();
+    let (mut saved, mut waits) = (Instant::now(), Waits::default());
     loop {
         if training.is_validation_due() {
             training.validate_and_judge(work)?;
@@ -64,10 +66,10 @@ pub fn run(settings: &PretrainStage, work: &mut Work) -> Result<Vec<Score>, Stag
         if stop {
             return Err(StageError::Interrupted { step: Some(step) });
         }
-        let waves =
-            loader.next().ok_or_else(|| StageError::Failed("the loader ended before the last step".into()))??;
-        training.step_and_judge(waves, work)?;
+        let batches = waits.of(|| training.next_step(&mut loader))?;
+        training.step_and_judge(batches, work)?;
     }
+    waits.tell(work);
     finish(&training, work)
 }
 
@@ -96,13 +98,8 @@ fn data(settings: &PretrainStage, work: &Work) -> Result<(Labelled, Labelled), S
     Ok((training, validation))
 }
 
-/// The number of batches in every epoch; says what is left out.
-fn batches_an_epoch(
-    settings: &PretrainStage,
-    training: &Labelled,
-    seed: u64,
-    work: &mut Work,
-) -> Result<u64, StageError> {
+/// The steps of every epoch; says what is left out.
+fn steps(settings: &PretrainStage, training: &Labelled, seed: u64, work: &mut Work) -> Result<Steps, StageError> {
     let (batching, candidates) = (&settings.pretraining.batching, training.candidates());
     let per_epoch = batch::epoch(&candidates, batching, &training.framing, seed, 0).len() as u64;
     let shortest = batching.shortest;
@@ -115,7 +112,7 @@ fn batches_an_epoch(
     let message =
         format!("{used} utterances in {per_epoch} batches an epoch; {short} shorter than {shortest} s left out");
     work.report.say(Level::Info, message);
-    Ok(per_epoch)
+    Ok(Steps::new(per_epoch, batching))
 }
 
 /// The labels of every set of units that is predicted.

@@ -7,7 +7,7 @@ use super::model::{Model, normalises};
 use super::progress::Progress;
 use super::start;
 use super::validation::Validation;
-use crate::batch;
+use crate::batch::{self, Steps};
 use crate::checkpoint::Checkpoints;
 use crate::failure::StageError;
 use crate::guards::{Finding, Verdict};
@@ -22,13 +22,15 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Steps before this iteration's first since weights were drawn at random; what is drawn by step or epoch goes on from there.
     pub trained: u64,
-    per_epoch: u64,
+    steps: Steps,
     pub train: &'a Labelled,
     validate: &'a Labelled,
     pub model: Model,
     pub adam: Adam,
     pub progress: Progress,
     checkpoints: Checkpoints,
+    /// Whether the layers of the encoder are computed again in the backward pass.
+    pub recompute: bool,
 }
 
 impl<'a> Training<'a> {
@@ -36,7 +38,7 @@ impl<'a> Training<'a> {
     pub fn begin(
         settings: &'a PretrainStage,
         seed: u64,
-        per_epoch: u64,
+        steps: Steps,
         train: &'a Labelled,
         validate: &'a Labelled,
         work: &mut Work,
@@ -46,35 +48,45 @@ impl<'a> Training<'a> {
         let checkpoints = Checkpoints::open(&work.request.work)?;
         let progress = start::restore(settings, &model, &mut adam, &checkpoints, work)?;
         let trained = start::trained(settings);
-        Ok(Self { settings, seed, trained, per_epoch, train, validate, model, adam, progress, checkpoints })
+        let recompute = work.request.recompute;
+        Ok(Self { settings, seed, trained, steps, train, validate, model, adam, progress, checkpoints, recompute })
     }
 
-    /// The batches of all steps that are left, loaded by so many threads.
+    /// The batches of all steps that are left, loaded by so many threads. Those of two steps wait ready.
     pub fn loader(&self, threads: u32) -> Loader {
-        let (seed, per_epoch, framing) = (self.seed, self.per_epoch, self.train.framing);
+        let (seed, framing) = (self.seed, self.train.framing);
         let (batching, candidates) = (self.settings.pretraining.batching.clone(), self.train.candidates());
         let first = self.trained + self.progress.step;
-        let left = u64::from(self.settings.steps.get()).saturating_sub(self.progress.step);
-        let plan = (first / per_epoch..)
+        let last = self.trained + u64::from(self.settings.steps.get());
+        let batches: usize = (first..last).map(|before| self.steps.batches(before).count()).sum();
+        let ahead = 2 * batching.accumulation.get() as usize;
+        let plan = (self.steps.epoch(first)..)
             .flat_map(move |epoch| batch::epoch(&candidates, &batching, &framing, seed, epoch))
-            .skip((first % per_epoch) as usize)
-            .take(left as usize);
-        Loader::start(self.train.corpora.clone(), normalises(&self.settings.network), threads, plan)
+            .skip(self.steps.batches(first).start as usize)
+            .take(batches);
+        Loader::start(self.train.corpora.clone(), normalises(&self.settings.network), threads, ahead, plan)
     }
 
     /// The epoch of a step of this iteration, counted from 0 where weights were drawn at random.
     pub fn epoch(&self, step: u64) -> u64 {
-        (self.trained + step - 1) / self.per_epoch
+        self.steps.epoch(self.trained + step - 1)
     }
 
-    /// Takes the next step, on one batch.
+    /// What the next step is taken on, from the loader of this training.
+    pub fn next_step(&self, loader: &mut Loader) -> Result<Vec<Waves>, StageError> {
+        let ended = || Err(StageError::Failed("the loader ended before the last step".into()));
+        let batches = self.steps.batches(self.trained + self.progress.step);
+        batches.map(|_| loader.next().unwrap_or_else(ended)).collect()
+    }
+
+    /// Takes the next step, on these batches.
     ///
     /// # Errors
     /// Fails with a diagnosis where guards stop it, and leaves a checkpoint of the state before the step.
-    pub fn step_and_judge(&mut self, waves: Waves, work: &mut Work) -> Result<(), StageError> {
+    pub fn step_and_judge(&mut self, batches: Vec<Waves>, work: &mut Work) -> Result<(), StageError> {
         let step = self.progress.step + 1;
         let rate = self.rate(step);
-        match self.step(rate, waves)? {
+        match self.step(rate, batches)? {
             Verdict::Good => {}
             Verdict::Answered(findings) => self.progress.watch.tell(&findings, step, &mut work.report)?,
             Verdict::Stop(finding) => return Err(self.halt(&finding, step, work)),

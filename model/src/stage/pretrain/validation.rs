@@ -82,7 +82,7 @@ impl Validation {
         let mut seen = Seen::default();
         let (mut loss, mut masked, mut correct) = (0.0, 0, 0);
         let (normalise, threads) = (normalises(&settings.network), work.request.loader_threads);
-        for waves in Loader::start(data.corpora.clone(), normalise, threads, crops.clone().into_iter()) {
+        for waves in Loader::start(data.corpora.clone(), normalise, threads, 2, crops.clone().into_iter()) {
             let waves = waves?;
             let rows = data.rows(&waves.crops);
             let of = waves.crops.iter().map(|crop| draws("pretrain validation mask", crop));
