@@ -331,7 +331,7 @@ impl Stage {
             Stage::LanguageModel(_) => "language-model/1",
             Stage::Lexicon(_) => "lexicon/1",
             Stage::Tune(_) => "tune/2",
-            Stage::Decode(_) => "decode/3",
+            Stage::Decode(_) => "decode/4",
             Stage::Probe(_) => "probe/3",
             Stage::WordVectors(_) => "word-vectors/1",
             Stage::WordPairs(_) => "word-pairs/1",
