@@ -247,7 +247,7 @@ pub fn execute(
         attempts: request.attempt,
     };
     files::sync_tree(&work)?;
-    files::write_json(&work.join(manifest::FILE), &manifest)?;
+    manifest.write(&work)?;
     publish(job, &manifest, lease)?;
     Ok(Made::from(manifest))
 }
