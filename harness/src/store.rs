@@ -4,7 +4,7 @@
 //! stages/<key>/guard              taken for a moment by whoever changes the lease below
 //! stages/<key>/work/              one attempt at a time: lease, request.json, checkpoints/, out/, metrics.log, log.txt
 //! stages/<key>/<digest12>/        a whole output: manifest.json, out/, metrics.log, log.txt, request.json
-//! runs/<id>/                      run.json, recipe.json, experiment.yaml, spec.canon, changes.patch
+//! runs/<id>/                      run.json, recipe.json.gz, experiment.yaml, changes.patch
 //! index/                          what listings show of runs, made anew where it is missing: see [`index`]
 //! reruns/<id>/<number>/           a run executed again: a store of its own, and verdict.json
 //! ```
@@ -12,6 +12,9 @@
 //! `work/` becomes `<digest12>/` by rename with its manifest already inside, so a folder with a manifest outside `work/` is whole. The
 //! manifest is written when all else is on disk: who is killed before the rename leaves an output that the next one only has to rename.
 //! Every file is written under a new name, flushed and renamed, and so is the folder of a run.
+//!
+//! Records that the program alone reads are short: JSON on one line, packed where it is long ([`packed`]), settings and their canonical bytes
+//! said once ([`manifest`], [`recipe`]). A bundle spells them out; both are read wherever a store is.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -33,6 +36,7 @@ pub mod files;
 pub mod index;
 pub mod left_out;
 pub mod manifest;
+pub mod packed;
 pub mod recipe;
 pub mod run;
 

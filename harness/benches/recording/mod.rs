@@ -7,20 +7,21 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use reprise::bundle::experiment::joined;
 use reprise::lease::{self, Claim, Owner, Watch};
 use reprise::plan::{Contents, Plan, RunOf};
 use reprise::provenance::Provenance;
 use reprise::store::{
-    Attempt, Manifest, Means, Recipe, RunRecord, StageRecord, StageState, Status, Store, files, manifest, run,
+    Attempt, Manifest, ManifestInput, Means, Recipe, RunRecord, StageRecord, StageState, Status, Store, files,
+    manifest, run,
 };
 use reprise_spec::contract::Score;
 use reprise_spec::experiment::Experiment;
 use reprise_spec::identity::{ContentDigest, OutputDigest};
 use reprise_spec::metrics::Encoder;
-use serde_json::json;
 
 use super::versus::{Bound, Measured, Peer, Record, compare, median, timed};
-use super::{MLFLOW, MLFLOW_RUNS, NAMES, TIMES, mlflow_folder, planted, value};
+use super::{MLFLOW, MLFLOW_RUNS, NAMES, TIMES, mlflow_folder, planted_study, value};
 
 pub fn append(record: &mut Record) {
     const POINTS: u64 = 4_000_000;
@@ -96,6 +97,21 @@ pub fn append(record: &mut Record) {
     value(record, "metric append, flushed to disk every 100 ms", "records/s", rate, Bound::AtLeast(5e4), &note);
 }
 
+/// The experiment that the run is of, as somebody wrote it.
+const EXPERIMENT: &str = "\
+version: 1
+name: toy
+question: Does it differ?
+corpus:
+  name: toy
+  pretrain: [train]
+  finetune: [train]
+  validate: [dev]
+  test: [test]
+strategy: scratch
+seeds: [1]
+";
+
 /// One run of 55 scalars made by the store's own means: created, a stage with its log and scores stored, finished.
 struct Recorded {
     store: Store,
@@ -109,7 +125,7 @@ impl Recorded {
     fn new(root: &Path) -> Self {
         let store = Store::at(root);
         store.prepare().expect("a store");
-        let experiment = planted::experiment(json!({ "strategy": "scratch" }));
+        let experiment = planted_study::experiment(EXPERIMENT);
         let plan = plan_of(&experiment, 0);
         Self { store, recipe: Recipe::new(experiment.clone(), Path::new("toy.yaml"), None), experiment, plan, seed: 0 }
     }
@@ -123,6 +139,14 @@ impl Recorded {
         let (key, stage) = (node.key.expect("a key"), node.stage.clone().expect("settings"));
         let (canonical, variant) = (experiment.meaning().to_bytes(), experiment.variants[0].setting.hash());
         let name = node.runs[0].name.clone();
+        let digest = OutputDigest([7; 32]);
+        let read = node.inputs.iter().map(|edge| ManifestInput {
+            role: edge.role.clone(),
+            key: self.plan.nodes[edge.node].key.expect("a key"),
+            digest,
+        });
+        let inputs: Vec<ManifestInput> = read.collect();
+        let text = joined([("/experiments/toy.yaml", EXPERIMENT)]);
         let pending = StageRecord { name, kind: node.kind.into(), point: None, key, state: StageState::Pending };
         let attempt = || Attempt {
             owner: Owner::current(),
@@ -147,7 +171,7 @@ impl Recorded {
         };
         let store = &self.store;
         let (id, mut measured) = timed(|| {
-            let (mut record, lock) = store.create_run("version: 1\n", &canonical, &self.recipe, made).expect("a run");
+            let (mut record, lock) = store.create_run(&text, &canonical, &self.recipe, made).expect("a run");
             let folder = store.stage_folder(&key);
             let Claim::Taken(lease) = lease::claim(&folder, &mut Watch::default()).expect("a lease") else {
                 panic!("nobody else works here")
@@ -157,7 +181,6 @@ impl Recorded {
             let log: Vec<u8> = (0..55).flat_map(|n| encoder.point(NAMES[n % 8], n as u64 / 8, n as f64)).collect();
             fs::create_dir_all(work.join("out")).expect("a folder");
             fs::write(work.join("metrics.log"), log).expect("room");
-            let digest = OutputDigest([7; 32]);
             let manifest = Manifest {
                 format: manifest::FORMAT,
                 key,
@@ -165,7 +188,7 @@ impl Recorded {
                 canonical: hex::encode(stage.canonical()),
                 settings: stage.clone(),
                 seed: Some(seed),
-                inputs: Vec::new(),
+                inputs: inputs.clone(),
                 continued: None,
                 digest,
                 files: Vec::new(),
@@ -180,7 +203,7 @@ impl Recorded {
                 attempts: 1,
             };
             files::sync_tree(&work).expect("room");
-            files::write_json(&work.join(manifest::FILE), &manifest).expect("room");
+            manifest.write(&work).expect("room");
             assert!(lease.commit(&digest.short()).expect("room"));
             record.stages[0].state = StageState::Executed { digest, seconds: 1.0 };
             record.status = Status::Finished;

@@ -17,9 +17,11 @@
 //! Structs are maps by the names that serde writes. A field that is `None` is left out, so a language that gains an optional word keeps
 //! the identity of every experiment that doesn't use it; elsewhere `None` is unit. Newtypes are what they hold. No two trees share bytes.
 
+mod json;
 mod read;
 mod serialize;
 
+pub use json::NotATree;
 pub use read::NotCanonical;
 
 use std::collections::BTreeMap;

@@ -71,6 +71,22 @@ fn a_published_run_holds_what_it_says() {
     assert!(not_checked.contains(&"decode test/wer, interval"), "{not_checked:?}");
 }
 
+/// Stores have their records short; strangers get them as anybody can read them.
+#[test]
+fn a_bundle_spells_its_records_out() {
+    let planted = Planted::new();
+    let (run, root) = (planted.run(), published(&planted, "bundle"));
+    let folder = root.join("store/runs").join(run.id.as_str());
+    assert_eq!(fs::read(folder.join("spec.canon")).unwrap(), planted.store.canonical(&run.id).unwrap());
+    let json = |path: PathBuf| serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    let recipe = json(folder.join("recipe.json"));
+    assert_eq!((&recipe["format"], &recipe["experiment"]["name"]), (&3.into(), &"toy".into()));
+    let manifest = json(root.join(planted.folder_of("decode test")).join("manifest.json"));
+    let Stage::Decode(decode) = serde_json::from_value(manifest["settings"].clone()).unwrap() else { panic!() };
+    assert_eq!(manifest["format"], 1);
+    assert_eq!(manifest["canonical"], hex::encode(Stage::Decode(decode).canonical()));
+}
+
 /// What another build's report says is held against the store number by number, for its bytes say nothing.
 #[test]
 fn the_numbers_of_another_build_s_report_are_those_of_the_store() {

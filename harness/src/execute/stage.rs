@@ -249,7 +249,7 @@ pub fn execute(
         attempts: request.attempt,
     };
     files::sync_tree(&work)?;
-    files::write_json(&work.join(manifest::FILE), &manifest)?;
+    manifest.write(&work)?;
     publish(job, &manifest, lease)?;
     Ok(Made::from(manifest))
 }

@@ -75,6 +75,14 @@ pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// A value as JSON on one line: for programs, and for people who have one that lays it out.
+pub fn to_line<T: Serialize>(value: &T) -> Vec<u8> {
+    // As there.
+    let mut bytes = serde_json::to_vec(value).expect("a record that JSON can spell");
+    bytes.push(b'\n');
+    bytes
+}
+
 /// Reads a record with a `format` number, and refuses a newer format before it looks at anything else.
 ///
 /// # Errors
@@ -89,20 +97,30 @@ pub fn read_versioned<T: DeserializeOwned>(path: &Path, newest: u64) -> Result<T
 /// # Errors
 /// As there.
 pub fn parse_versioned<T: DeserializeOwned>(path: &Path, bytes: &[u8], newest: u64) -> Result<T, StoreError> {
+    let format = format_of(path, bytes)?;
+    if format > newest {
+        return Err(StoreError::Newer { path: path.to_path_buf(), found: format, newest });
+    }
+    serde_json::from_slice(bytes).map_err(|error| damaged(path, &error))
+}
+
+/// The format of a record whose bytes were read from `path`.
+///
+/// # Errors
+/// When it says none.
+pub(super) fn format_of(path: &Path, bytes: &[u8]) -> Result<u64, StoreError> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         format: u64,
     }
-    let damaged =
-        |error: serde_json::Error| StoreError::Damaged { path: path.to_path_buf(), reason: error.to_string() };
-    let format = match leading_format(bytes) {
-        Some(format) => format,
-        None => serde_json::from_slice::<Versioned>(bytes).map_err(damaged)?.format,
-    };
-    if format > newest {
-        return Err(StoreError::Newer { path: path.to_path_buf(), found: format, newest });
+    match leading_format(bytes) {
+        Some(format) => Ok(format),
+        None => serde_json::from_slice::<Versioned>(bytes).map(|it| it.format).map_err(|error| damaged(path, &error)),
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+fn damaged(path: &Path, error: &serde_json::Error) -> StoreError {
+    StoreError::Damaged { path: path.to_path_buf(), reason: error.to_string() }
 }
 
 /// The format of a record that begins with it, as all do that were written here: it is then read once instead of twice.

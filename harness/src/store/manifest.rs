@@ -1,33 +1,44 @@
 //! `manifest.json`: what an output is, what it was made from, and with what.
+//!
+//! There are two forms of it that say the same. Spelled out, as bundles have it, it holds the settings as people read them and their canonical
+//! bytes in hex. Short, as stores have it, it holds the settings once, in the JSON that has their canonical bytes ([`Canon::to_json`]): from it
+//! follow the bytes, whatever a later program makes of them, and the settings as people read them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use reprise_spec::canon::Canon;
 use reprise_spec::contract::Score;
 use reprise_spec::identity::{OutputDigest, StageKey};
 use reprise_spec::stage::{Role, Stage};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{StoreError, files};
 
 /// The name of a manifest in the folder of its output.
 pub const FILE: &str = "manifest.json";
 
-/// History of the format: 1, the first.
+/// The format of a manifest that is spelled out. History: 1, the first.
 pub const FORMAT: u64 = 1;
+
+/// The format of a short one. History: 2, the first.
+const SHORT: u64 = 2;
 
 /// What an output is, what it was made from, and with what. Written last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Manifest {
+pub struct Manifest<Settings = Stage> {
     pub format: u64,
     pub key: StageKey,
     /// Kind and version: `pretrain/1`.
     pub kind: String,
     /// The settings as people read them.
-    pub settings: Stage,
-    /// The canonical bytes of the settings in hex, as they entered the key.
+    pub settings: Settings,
+    /// The canonical bytes of the settings in hex, as they entered the key; absent in a short manifest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub canonical: String,
     /// Present exactly when the stage draws.
     pub seed: Option<u64>,
@@ -91,12 +102,13 @@ impl Manifest {
         self.inputs == inputs && !self.continued.is_some_and(forked)
     }
 
-    /// Reads a manifest.
+    /// Reads a manifest, short or spelled out.
     ///
     /// # Errors
     /// When it is damaged, of a newer format, or names files outside its folder.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
-        Self::checked(path, files::read_versioned(path, FORMAT)?)
+        let bytes = fs::read(path).map_err(|error| StoreError::Io { verb: "read", path: path.to_path_buf(), error })?;
+        Self::parse(path, &bytes)
     }
 
     /// [`Manifest::read`] of bytes that were read from `path`.
@@ -104,16 +116,78 @@ impl Manifest {
     /// # Errors
     /// As there.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, StoreError> {
-        Self::checked(path, files::parse_versioned(path, bytes, FORMAT)?)
+        if files::format_of(path, bytes)? != SHORT {
+            return Self::checked(path, files::parse_versioned(path, bytes, SHORT)?);
+        }
+        let short: Short = files::parse_versioned(path, bytes, SHORT)?;
+        let damaged = |reason| StoreError::Damaged { path: path.to_path_buf(), reason };
+        Self::checked(path, short.spelled_out().map_err(damaged)?)
+    }
+
+    /// Writes a manifest into the folder of its output, short.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), StoreError> {
+        // Settings that couldn't be read back are spelled out.
+        let short = self.shortened().filter(|short| short.clone().spelled_out().is_ok_and(|read| read == *self));
+        let bytes = short.map_or_else(|| files::to_line(self), |short| files::to_line(&short));
+        files::write(&folder.join(FILE), &bytes)
+    }
+
+    pub(super) fn shortened(&self) -> Option<Short> {
+        let settings = Canon::from_bytes(&hex::decode(&self.canonical).ok()?).ok()?.to_json()?;
+        Some(self.clone().with(SHORT, settings, String::new()))
     }
 
     fn checked(path: &Path, manifest: Self) -> Result<Self, StoreError> {
+        let damaged = |reason| Err(StoreError::Damaged { path: path.to_path_buf(), reason });
         match manifest.files.iter().find(|file| !is_below(&file.name)) {
-            Some(file) => Err(StoreError::Damaged {
-                path: path.to_path_buf(),
-                reason: format!("it names {:?}, which is not a file below out/", file.name),
-            }),
+            Some(file) => damaged(format!("it names {:?}, which is not a file below out/", file.name)),
+            None if manifest.canonical.is_empty() => damaged("it has no canonical bytes".into()),
             None => Ok(manifest),
+        }
+    }
+}
+
+/// A manifest as a store has it.
+pub(super) type Short = Manifest<Value>;
+
+impl Short {
+    /// The manifest with its settings as people read them, and their canonical bytes.
+    pub(super) fn spelled_out(mut self) -> Result<Manifest, String> {
+        let tree = Canon::from_json(self.settings.take()).map_err(|error| error.to_string())?;
+        let word = self.kind.split('/').next().unwrap_or_default().to_owned();
+        let plain = tree.to_plain_json().ok_or("its settings hold a number that nobody writes")?;
+        let settings = Value::Object(serde_json::Map::from_iter([(word, plain)]));
+        let settings: Stage = serde_json::from_value(settings).map_err(|error| format!("its settings: {error}"))?;
+        Ok(self.with(FORMAT, settings, hex::encode(tree.to_bytes())))
+    }
+}
+
+impl<Before> Manifest<Before> {
+    /// The same manifest with its settings said in another way.
+    fn with<Settings>(self, format: u64, settings: Settings, canonical: String) -> Manifest<Settings> {
+        let Self { key, kind, seed, inputs, continued, digest, files, summary, environment, build, .. } = self;
+        let Self { started, finished, seconds, attempts, .. } = self;
+        Manifest {
+            format,
+            key,
+            kind,
+            settings,
+            canonical,
+            seed,
+            inputs,
+            continued,
+            digest,
+            files,
+            summary,
+            environment,
+            build,
+            started,
+            finished,
+            seconds,
+            attempts,
         }
     }
 }

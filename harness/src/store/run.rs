@@ -12,7 +12,7 @@ use reprise_spec::evaluation::Point;
 use reprise_spec::identity::{OutputDigest, SpecHash, StageKey, VariantHash};
 use serde::{Deserialize, Serialize};
 
-use super::{Recipe, Store, StoreError, files, recipe};
+use super::{Recipe, Store, StoreError, files, packed, recipe};
 use crate::inert;
 use crate::lease::{Liveness, Owner};
 use crate::provenance::Provenance;
@@ -23,7 +23,7 @@ pub const FILE: &str = "run.json";
 /// The texts of the experiment, in the folder of a run.
 pub const TEXT: &str = "experiment.yaml";
 
-/// The canonical bytes of the experiment, in the folder of a run.
+/// The canonical bytes of the experiment, in the folder of a run whose recipe is spelled out.
 pub const CANONICAL: &str = "spec.canon";
 
 /// The uncommitted changes of the repository that holds the experiment, in the folder of a run.
@@ -298,13 +298,15 @@ impl Store {
             }
             let write = || {
                 let Some(lock) = lock(&unfinished)? else { return Ok(None) };
-                let (recipe, written) = (files::to_json(recipe), files::to_json(&record));
-                let mut parts: Vec<(&str, &[u8])> = vec![
-                    (TEXT, experiment.as_bytes()),
-                    (CANONICAL, canonical),
-                    (recipe::FILE, &recipe),
-                    (FILE, &written),
-                ];
+                let written = files::to_line(&record);
+                let mut parts: Vec<(&str, &[u8])> = vec![(TEXT, experiment.as_bytes()), (FILE, &written)];
+                // What has no short form is spelled out.
+                let short = recipe.shortened(canonical);
+                if short.is_none() {
+                    parts.push((CANONICAL, canonical));
+                }
+                let (name, packed) = packed::pack(recipe::FILE, &short.unwrap_or_else(|| files::to_line(recipe)));
+                parts.push((&name, &packed));
                 parts.extend(patch(&record).map(|patch| (CHANGES, patch)));
                 files::write_new(&unfinished, &parts)?;
                 fs::rename(&unfinished, &folder).map_err(|error| StoreError::io("rename to", &folder, error))?;
@@ -354,7 +356,13 @@ impl Store {
     /// When they can't be read.
     pub fn canonical(&self, id: &RunId) -> Result<Vec<u8>, StoreError> {
         let path = self.run_folder(id).join(CANONICAL);
-        fs::read(&path).map_err(|error| StoreError::Io { verb: "read", path, error })
+        match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.meaning(id)? {
+                Some(canonical) => Ok(canonical),
+                None => Err(StoreError::Io { verb: "read", path, error }),
+            },
+            read => read.map_err(|error| StoreError::Io { verb: "read", path, error }),
+        }
     }
 
     /// The texts that a run's experiment was read from.
@@ -381,7 +389,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses; the record is then what it was.
     pub fn write_run(&self, record: &RunRecord) -> Result<(), StoreError> {
-        files::write_json(&self.run_folder(&record.id).join(FILE), record)
+        files::write(&self.run_folder(&record.id).join(FILE), &files::to_line(record))
     }
 }
 

@@ -7,6 +7,8 @@ use super::*;
 use crate::lease::{Owner, Process};
 use crate::provenance::Provenance;
 
+mod short;
+
 fn record(id: &RunId) -> RunRecord {
     RunRecord {
         format: run::FORMAT,
@@ -86,7 +88,7 @@ fn a_recipe_is_read_back_whole_and_only_for_its_own_experiment() {
     let run = RunRecord { spec, ..record(&id) };
     assert_eq!(store.recipe(&run).unwrap(), Some(recipe()));
     assert!(matches!(store.recipe(&record(&id)), Err(StoreError::Damaged { .. })), "of another experiment");
-    fs::remove_file(store.run_folder(&id).join(recipe::FILE)).unwrap();
+    fs::remove_file(store.run_folder(&id).join(packed::pack(recipe::FILE, b"").0)).unwrap();
     assert_eq!(store.recipe(&run).unwrap(), None);
 }
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::store::packed;
 
 const BLOCK: usize = 512;
 
@@ -166,4 +167,22 @@ fn records_that_mean_harm_are_refused() {
     let list = planted.folder_of("corpus test").join("files.txt").display().to_string();
     of("list-elsewhere", &list, &|text| text.replacen("test/a.flac", "../../etc/passwd", 1));
     insta::assert_snapshot!(told);
+}
+
+/// A bundle has its records as they are; one that has a record packed is read, but not without bounds.
+#[test]
+fn a_packed_record_that_holds_too_much_is_refused_by_name() {
+    let planted = Planted::new();
+    let root = published(&planted, "packed");
+    let folder = root.join("store/runs").join(planted.run().id.as_str());
+    let pack = |bytes: &[u8]| {
+        let (name, packed) = packed::pack("recipe.json", bytes);
+        fs::write(folder.join(name), packed).unwrap();
+        sum_again(&root);
+        let found = verified(&root).unwrap();
+        found.areas[&Area::Identities].failed.iter().map(|finding| finding.says.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(pack(&fs::read(folder.join("recipe.json")).unwrap()), [""; 0]);
+    let damage = format!("{} is damaged: what it holds is larger than 16 MiB", folder.join("recipe.json.gz").display());
+    assert_eq!(pack(&vec![b' '; packed::MOST as usize + 1]), [damage]);
 }

@@ -187,7 +187,7 @@ impl Planted {
                 attempts: 1,
                 settings: stage.clone(),
             };
-            fs::write(folder.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+            manifest.write(&folder).unwrap();
             fs::write(folder.join("metrics.log"), b"").unwrap();
             fs::write(folder.join("request.json"), format!("{{\"root\": {:?}}}", temp.path())).unwrap();
             if let Stage::Corpus(corpus) = &stage {
