@@ -9,10 +9,12 @@ use std::sync::Mutex;
 
 use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
-use super::cca::{Moments, Projection, Regularisation, Score, Weighting};
-use super::view::View;
+use super::cca::moments::{Covariance, Moments};
+use super::cca::{Held, Projection, Regularisation, Score, Weighting};
+use super::rows::Rows;
+use super::sums::{Second, Side, Sums};
+use super::view::{Reduction, View};
 use crate::failure::StageError;
 use crate::quality::Spread;
 use crate::random::Draws;
@@ -112,6 +114,10 @@ impl Pair {
         Self { x, unlike: y.select(&order), y, strata, seed }
     }
 
+    fn views(&self) -> [View; 3] {
+        [&self.x, &self.y, &self.unlike].map(View::shared)
+    }
+
     fn splits(&self, settings: &Settings) -> Result<Vec<Split>, StageError> {
         let samples = self.x.samples();
         if [self.y.samples(), self.unlike.samples(), self.strata.len()] != [samples; 3] {
@@ -136,90 +142,128 @@ impl Pair {
     }
 }
 
-/// Measures pairs of views, whose trials the threads of libtorch share out among them. Each trial is computed on one, so that their number
-/// changes nothing.
+/// Measures pairs of views, whose sums and then whose trials the threads of libtorch share out among them. Each is computed on one, so that
+/// their number changes nothing.
 ///
 /// # Errors
 /// Of each pair: fewer than [`SAMPLES_PER_DIMENSION`] samples for each dimension of both views together; views of different samples; fewer than
 /// two folds a trial; a view that no regularisation can be fitted on.
 pub fn measure(pairs: &[Pair], settings: &Settings) -> Vec<Result<Measured, StageError>> {
     let splits: Vec<Result<Vec<Split>, StageError>> = pairs.iter().map(|pair| pair.splits(settings)).collect();
-    let tasks = pairs.iter().zip(&splits).flat_map(|(pair, splits)| {
-        let views = || [&pair.x, &pair.y, &pair.unlike].map(View::shared);
-        (0..).zip(splits.iter().flatten()).map(move |(number, split)| Task {
-            views: views(),
-            split,
-            seed: pair.seed,
-            number,
-        })
+    let some = || pairs.iter().zip(&splits).filter_map(|(pair, splits)| Some((pair, splits.as_ref().ok()?)));
+    let views = some().map(|(pair, splits)| (pair.views(), splits)).collect();
+    let sums = side_by_side(views, |(views, splits)| trained(&views, splits));
+    let tasks = some().zip(sums).flat_map(|((pair, splits), sums)| {
+        let sums = sums.unwrap_or_default().into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let trials = (0..).zip(splits).zip(sums);
+        trials.map(|((number, split), sums)| Task { views: pair.views(), split, sums, seed: pair.seed, number })
     });
-    let mut found = side_by_side(tasks.collect(), settings).into_iter();
-    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
+    let mut found = side_by_side(tasks.collect(), |task| task.run(settings)).into_iter();
     let each = pairs.iter().zip(splits).map(|(pair, splits)| {
-        let trials: Vec<_> = splits?.iter().map(|_| found.next().unwrap_or_else(lost)).collect();
+        let trials: Vec<_> = splits?.iter().map(|_| found.next().flatten().unwrap_or_else(|| Err(lost()))).collect();
         Ok(pair.measured(&trials.into_iter().collect::<Result<Vec<_>, _>>()?))
     });
     each.collect()
+}
+
+fn lost() -> StageError {
+    StageError::Failed("a thread that measured views panicked".into())
+}
+
+/// What each task gives, in their order; none where its thread panicked.
+fn side_by_side<T: Send, F: Send>(tasks: Vec<T>, run: impl Fn(T) -> F + Sync) -> Vec<Option<F>> {
+    let (threads, count) = (tch::get_num_threads().max(1), tasks.len());
+    let queue = Mutex::new(tasks.into_iter().enumerate());
+    let next = || queue.lock().ok()?.next();
+    let work = || {
+        tch::set_num_threads(1);
+        std::iter::from_fn(|| next().map(|(place, task)| (place, run(task)))).collect::<Vec<_>>()
+    };
+    let mut found: BTreeMap<usize, F> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    // Threads that are started later take what was set last.
+    tch::set_num_threads(threads);
+    (0..count).map(|place| found.remove(&place)).collect()
+}
+
+/// The sums over each split's training samples. Samples on which the same trials are fitted are summed once.
+fn trained(views: &[View; 3], splits: &[Split]) -> Vec<Sums> {
+    let mut trials = vec![Vec::new(); views[0].samples()];
+    for (trial, split) in splits.iter().enumerate() {
+        split.train.iter().for_each(|sample| trials[*sample as usize].push(trial));
+    }
+    let mut parts = BTreeMap::<Vec<usize>, Vec<i64>>::new();
+    for (sample, trials) in (0..).zip(trials) {
+        parts.entry(trials).or_default().push(sample);
+    }
+    let origins = [0, 1, 2].map(|view| views[view].rows().origin());
+    let mut sums: Vec<Option<Sums>> = splits.iter().map(|_| None).collect();
+    for (trials, samples) in parts.iter().filter(|(trials, _)| !trials.is_empty()) {
+        let [x, y, unlike] = [0, 1, 2].map(|view| views[view].rows().select(samples));
+        let part = Sums::of((&x, &origins[0]), &[(&y, &origins[1]), (&unlike, &origins[2])]);
+        for trial in trials {
+            match &mut sums[*trial] {
+                Some(sums) => sums.add(&part),
+                none => *none = Some(part.copy()),
+            }
+        }
+    }
+    sums.into_iter().flatten().collect()
 }
 
 /// One trial of a pair.
 struct Task<'a> {
     views: [View; 3],
     split: &'a Split,
+    sums: Option<Sums>,
     seed: u64,
     number: u64,
-}
-
-/// What each task finds, in their order.
-fn side_by_side(tasks: Vec<Task>, settings: &Settings) -> Vec<Result<(Trial, Trial), StageError>> {
-    let (threads, count) = (tch::get_num_threads().max(1), tasks.len());
-    let queue = Mutex::new(tasks.into_iter().enumerate());
-    let next = || queue.lock().ok()?.next();
-    let work = || {
-        tch::set_num_threads(1);
-        std::iter::from_fn(|| next().map(|(place, task)| (place, task.run(settings)))).collect::<Vec<_>>()
-    };
-    let mut found: BTreeMap<usize, _> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
-    });
-    // Threads that are started later take what was set last.
-    tch::set_num_threads(threads);
-    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
-    (0..count).map(|place| found.remove(&place).unwrap_or_else(lost)).collect()
 }
 
 impl Task<'_> {
     /// The trial, and the same with the unlike view: what the trial chose goes first there and is enough, because choosing again among
     /// regularisations that hardly differ would only cost time.
-    fn run(&self, settings: &Settings) -> Result<(Trial, Trial), StageError> {
-        let [x, y, unlike] = &self.views;
+    fn run(self, settings: &Settings) -> Result<(Trial, Trial), StageError> {
+        let Some(sums) = &self.sums else { return Err(lost()) };
+        let [second, unlike] = &sums.seconds[..] else { return Err(lost()) };
         let grid = grids(settings, self.seed, self.number);
-        let [x, y] = [x, y].map(|view| Parts::of(view, self.split));
-        let (x, y) = (x?, y?);
-        let mut moments = Moments::of(&x.train, &y.train)?;
+        let side = |view: usize, side: &Side| -> Result<_, StageError> {
+            let view = &self.views[view];
+            let (reduction, covariance) = view.reduction(side.mean(sums.samples()), side.covariance(sums.samples()))?;
+            Ok((Reduced { view, reduction, split: self.split }, Covariance::new(&covariance)?))
+        };
+        let cross = |x: &Reduced, y: &Reduced, second: &Second| {
+            let cross_ed = y.reduction.covariance(sums.cross_covariance(second));
+            x.reduction.covariance(cross_ed.tr()).tr()
+        };
+        let ((x, of_x), (y, of_y)) = (side(0, &sums.x)?, side(1, &second.y)?);
+        let mut moments = Moments::new(of_x, of_y, &cross(&x, &y, second));
         let found = choose(&mut moments, &x, &y, &grid, settings)?;
         let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
-        let y = Parts::of(unlike, self.split)?;
+        let (y, of_y) = side(2, &unlike.y)?;
         let once = Settings { fits: 1, ..settings.clone() };
-        let null = choose(&mut moments.beside(&y.train)?, &x, &y, &[vec![chosen], grid].concat(), &once)?;
+        let mut moments = moments.beside(of_y, &cross(&x, &y, unlike));
+        let null = choose(&mut moments, &x, &y, &[vec![chosen], grid].concat(), &once)?;
         Ok((found, null))
     }
 }
 
-/// The rows of a view that a trial uses for what.
-struct Parts {
-    train: Tensor,
-    dev: Tensor,
-    test: Tensor,
+/// A view as a trial compares it.
+struct Reduced<'a> {
+    view: &'a View,
+    reduction: Reduction,
+    split: &'a Split,
 }
 
-impl Parts {
-    fn of(view: &View, split: &Split) -> Result<Self, StageError> {
-        let reduction = view.fit(&split.train)?;
-        let [train, dev, test] =
-            [&split.train, &split.dev, &split.test].map(|samples| reduction.apply(view.rows(samples)));
-        Ok(Self { train, dev, test })
+impl Reduced<'_> {
+    fn dev(&self) -> Rows {
+        self.reduction.apply(self.view.rows().select(&self.split.dev))
+    }
+
+    fn test(&self) -> Rows {
+        self.reduction.apply(self.view.rows().select(&self.split.test))
     }
 }
 
@@ -307,11 +351,12 @@ fn grids(settings: &Settings, seed: u64, trial: u64) -> Vec<Regularisation> {
 /// No regularisation can be fitted and scored: the reason of the last one.
 fn choose(
     moments: &mut Moments,
-    x: &Parts,
-    y: &Parts,
+    x: &Reduced,
+    y: &Reduced,
     regularisations: &[Regularisation],
     settings: &Settings,
 ) -> Result<Trial, StageError> {
+    let mut dev = Held::new(x.dev(), y.dev());
     let (mut fitted, mut best, mut problem) = (0, None::<(f64, Regularisation, Projection)>, None);
     for by in regularisations {
         if fitted == settings.fits {
@@ -319,7 +364,7 @@ fn choose(
         }
         let scored = moments
             .fit(*by)
-            .and_then(|projection| Ok((projection.score(&x.dev, &y.dev, settings.weighting)?.pwcca, projection)));
+            .and_then(|projection| Ok((projection.score(&mut dev, settings.weighting)?.pwcca, projection)));
         match scored {
             Ok((on_dev, projection)) => {
                 fitted += 1;
@@ -332,7 +377,7 @@ fn choose(
     }
     let nothing = || problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into()));
     let (dev, by, projection) = best.ok_or_else(nothing)?;
-    let Score { pwcca, cca, .. } = projection.score(&x.test, &y.test, settings.weighting)?;
+    let Score { pwcca, cca, .. } = projection.score(&mut Held::new(x.test(), y.test()), settings.weighting)?;
     Ok(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y })
 }
 
