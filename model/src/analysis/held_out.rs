@@ -4,17 +4,21 @@
 //! two, chooses the regularisation on one and is scored on the other. What the toolkit leaves to the process's random state is drawn from a
 //! seed here.
 
+mod splits;
+mod trial;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
 
-use super::cca::moments::{Covariance, Moments};
-use super::cca::{Held, Projection, Regularisation, Score, Weighting};
-use super::rows::Rows;
-use super::sums::{Second, Side, Sums};
-use super::view::{Reduction, View};
+use self::splits::splits;
+pub use self::splits::{Split, folds};
+use self::trial::Task;
+use super::cca::Weighting;
+use super::sums::Sums;
+use super::view::View;
 use crate::failure::StageError;
 use crate::quality::Spread;
 use crate::random::Draws;
@@ -56,14 +60,6 @@ impl From<&Layers> for Settings {
         let (folds, trials) = (folds.get() as usize, trials.get() as usize);
         Self { folds, trials, weighting: *weighting, ..Self::default() }
     }
-}
-
-/// Which samples a trial uses for what, ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    pub train: Vec<i64>,
-    pub dev: Vec<i64>,
-    pub test: Vec<i64>,
 }
 
 /// What one trial found.
@@ -213,60 +209,6 @@ fn trained(views: &[View; 3], splits: &[Split]) -> Vec<Sums> {
     sums.into_iter().flatten().collect()
 }
 
-/// One trial of a pair.
-struct Task<'a> {
-    views: [View; 3],
-    split: &'a Split,
-    sums: Option<Sums>,
-    seed: u64,
-    number: u64,
-}
-
-impl Task<'_> {
-    /// The trial, and the same with the unlike view: what the trial chose goes first there and is enough, because choosing again among
-    /// regularisations that hardly differ would only cost time.
-    fn run(self, settings: &Settings) -> Result<(Trial, Trial), StageError> {
-        let Some(sums) = &self.sums else { return Err(lost()) };
-        let [second, unlike] = &sums.seconds[..] else { return Err(lost()) };
-        let grid = grids(settings, self.seed, self.number);
-        let side = |view: usize, side: &Side| -> Result<_, StageError> {
-            let view = &self.views[view];
-            let (reduction, covariance) = view.reduction(side.mean(sums.samples()), side.covariance(sums.samples()))?;
-            Ok((Reduced { view, reduction, split: self.split }, Covariance::new(&covariance)?))
-        };
-        let cross = |x: &Reduced, y: &Reduced, second: &Second| {
-            let cross_ed = y.reduction.covariance(sums.cross_covariance(second));
-            x.reduction.covariance(cross_ed.tr()).tr()
-        };
-        let ((x, of_x), (y, of_y)) = (side(0, &sums.x)?, side(1, &second.y)?);
-        let mut moments = Moments::new(of_x, of_y, &cross(&x, &y, second));
-        let found = choose(&mut moments, &x, &y, &grid, settings)?;
-        let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
-        let (y, of_y) = side(2, &unlike.y)?;
-        let once = Settings { fits: 1, ..settings.clone() };
-        let mut moments = moments.beside(of_y, &cross(&x, &y, unlike));
-        let null = choose(&mut moments, &x, &y, &[vec![chosen], grid].concat(), &once)?;
-        Ok((found, null))
-    }
-}
-
-/// A view as a trial compares it.
-struct Reduced<'a> {
-    view: &'a View,
-    reduction: Reduction,
-    split: &'a Split,
-}
-
-impl Reduced<'_> {
-    fn dev(&self) -> Rows {
-        self.reduction.apply(self.view.rows().select(&self.split.dev))
-    }
-
-    fn test(&self) -> Rows {
-        self.reduction.apply(self.view.rows().select(&self.split.test))
-    }
-}
-
 /// The least number of samples of views of `x` and `y` dimensions.
 pub fn needed(x: usize, y: usize) -> usize {
     SAMPLES_PER_DIMENSION * (x + y)
@@ -291,94 +233,6 @@ fn enough(samples: usize, x: usize, y: usize) -> Result<(), StageError> {
         ),
         format!("allow more tokens a label, take more splits, {reduce}, which is another metric with its own name"),
     ))
-}
-
-/// The fold of each sample: each label's samples in random order, dealt evenly from a random fold on.
-pub fn folds(strata: &[u32], count: usize, seed: u64) -> Vec<usize> {
-    let mut by_label = BTreeMap::<u32, Vec<usize>>::new();
-    for (sample, label) in strata.iter().enumerate() {
-        by_label.entry(*label).or_default().push(sample);
-    }
-    let mut folds = vec![0; strata.len()];
-    for (label, mut samples) in by_label {
-        let mut draws = Draws::new(seed, "analysis folds", &[u64::from(label)], "");
-        draws.shuffle(&mut samples);
-        let first = draws.below(count as u64) as usize;
-        for (place, sample) in samples.into_iter().enumerate() {
-            folds[sample] = (first + place) % count;
-        }
-    }
-    folds
-}
-
-/// The trials' splits: no two share a fold to choose on or to be scored on.
-fn splits(folds: &[usize], settings: &Settings, seed: u64) -> Result<Vec<Split>, StageError> {
-    if settings.trials == 0 || settings.folds < 3 || settings.folds < 2 * settings.trials {
-        return Err(StageError::refused(
-            format!("{} trials on {} folds", settings.trials, settings.folds),
-            "ask for at least one trial, three folds, and two folds a trial",
-        ));
-    }
-    let mut order: Vec<usize> = (0..settings.folds).collect();
-    Draws::new(seed, "analysis trials", &[], "").shuffle(&mut order);
-    let within = |wanted: &dyn Fn(usize) -> bool| -> Vec<i64> {
-        (0..).zip(folds).filter(|(_, fold)| wanted(**fold)).map(|(sample, _)| sample).collect()
-    };
-    let split = |pair: &[usize]| Split {
-        train: within(&|fold| !pair.contains(&fold)),
-        dev: within(&|fold| fold == pair[0]),
-        test: within(&|fold| fold == pair[1]),
-    };
-    Ok(order.chunks_exact(2).take(settings.trials).map(split).collect())
-}
-
-/// All pairs of regularisations in the order in which a trial tries them: those of the grid, shuffled, then those of the fallback, shuffled.
-fn grids(settings: &Settings, seed: u64, trial: u64) -> Vec<Regularisation> {
-    let mut draws = Draws::new(seed, "analysis regularisation", &[trial], "");
-    let mut pairs = |values: &[f64]| {
-        let pair = |x: f64| values.iter().map(move |y| Regularisation { x, y: *y });
-        let mut pairs: Vec<_> = values.iter().flat_map(|x| pair(*x)).collect();
-        draws.shuffle(&mut pairs);
-        pairs
-    };
-    [pairs(&settings.regularisations), pairs(&settings.fallback)].concat()
-}
-
-/// Fits on the training samples with the first regularisations that can be fitted, keeps the one with the best score on `dev` (the first of
-/// equals), and scores it on `test`.
-///
-/// # Errors
-/// No regularisation can be fitted and scored: the reason of the last one.
-fn choose(
-    moments: &mut Moments,
-    x: &Reduced,
-    y: &Reduced,
-    regularisations: &[Regularisation],
-    settings: &Settings,
-) -> Result<Trial, StageError> {
-    let mut dev = Held::new(x.dev(), y.dev());
-    let (mut fitted, mut best, mut problem) = (0, None::<(f64, Regularisation, Projection)>, None);
-    for by in regularisations {
-        if fitted == settings.fits {
-            break;
-        }
-        let scored = moments
-            .fit(*by)
-            .and_then(|projection| Ok((projection.score(&mut dev, settings.weighting)?.pwcca, projection)));
-        match scored {
-            Ok((on_dev, projection)) => {
-                fitted += 1;
-                if best.as_ref().is_none_or(|(best, ..)| on_dev > *best) {
-                    best = Some((on_dev, *by, projection));
-                }
-            }
-            Err(error) => problem = Some(error),
-        }
-    }
-    let nothing = || problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into()));
-    let (dev, by, projection) = best.ok_or_else(nothing)?;
-    let Score { pwcca, cca, .. } = projection.score(&mut Held::new(x.test(), y.test()), settings.weighting)?;
-    Ok(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y })
 }
 
 #[cfg(test)]

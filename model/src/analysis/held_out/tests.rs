@@ -2,6 +2,10 @@ use proptest::prelude::*;
 use tch::{Kind, Tensor};
 
 use super::*;
+use crate::analysis::cca::moments::{Covariance, Moments};
+use crate::analysis::cca::{Held, Regularisation};
+use crate::analysis::rows::Rows;
+use crate::analysis::sums::Side;
 
 /// Rows of standard normal numbers (Box and Muller).
 fn noise(rows: usize, columns: usize, seed: u64) -> Tensor {
