@@ -22,6 +22,10 @@ const WORDS: i64 = 500;
 const LAYERS: i64 = 12;
 const WANTED: f64 = 5.0;
 
+/// How the peer fits, and what that is called.
+const PEERS: [(&str, &str); 2] =
+    [("toolkit", "NumPy, as the toolkit does it"), ("lean", "NumPy, covariances decomposed once a trial")];
+
 fn main() {
     let threads = versus::threads();
     tch::set_num_threads(threads as i32);
@@ -34,20 +38,14 @@ fn main() {
     fs::write(&lines, labels.iter().map(|label| format!("{label}\n")).collect::<String>()).expect("a file");
     let paths = [&rows, &lines].map(|path| path.to_str().expect("a plain name"));
     let mut record = Record::new(threads);
-    for (way, layers, rounds) in [("lean", LAYERS, 1), ("toolkit", 2, 1)] {
+    for (way, name) in PEERS {
         if !versus::wanted(way) {
             continue;
         }
-        let bytes = (layers * SAMPLES * WIDTH * 4) as u64;
-        let mine = folder.path().join(way);
-        fs::write(&mine, &fs::read(paths[0]).expect("a file")[..bytes as usize]).expect("a file");
-        let mine = mine.to_str().expect("a plain name");
-        let arguments = [mine, paths[1], &layers.to_string(), &WIDTH.to_string(), way];
+        let arguments = [paths[0], paths[1], &LAYERS.to_string(), &WIDTH.to_string(), way];
         let mut peer = Peer::start("model/benches/peers/cca.py", &arguments, threads);
-        let what = format!("PWCCA of {layers} layers ({WIDTH} × {WORDS}, {SAMPLES} samples)");
-        let name = format!("NumPy, {way}");
-        let states = &states[..layers as usize];
-        let found = compare(&what, &name, WANTED, rounds, &mut peer, || ours(states, &labels, threads));
+        let what = format!("PWCCA of {LAYERS} layers ({WIDTH} × {WORDS}, {SAMPLES} samples)");
+        let found = compare(&what, name, WANTED, 1, &mut peer, || ours(&states, &labels, threads));
         agree(&found.ours[0], &found.theirs[0]);
         record.comparisons.push(found);
     }

@@ -1,7 +1,8 @@
 //! PWCCA against the documented procedure in NumPy, mutual information against scikit-learn, word similarity against SciPy
 //! (tests/fixtures/generate/analysis.py).
 
-use reprise_model::analysis::cca::{Moments, Regularisation, Weighting};
+use reprise_model::analysis::cca::{Held, Moments, Regularisation, Weighting};
+use reprise_model::analysis::rows::Rows;
 use reprise_model::analysis::word_similarity;
 use reprise_model::quality::Joint;
 use tch::Tensor;
@@ -15,10 +16,12 @@ fn check(name: &str, tolerance: f64) {
     let [x, y] = ["x", "y"].map(|view| &fixture[view]);
     let epsilon = |index| fixture["epsilons"].double_value(&[index]);
     let by = Regularisation { x: epsilon(0), y: epsilon(1) };
-    let projection = Moments::of(&x.narrow(0, 0, train), &y.narrow(0, 0, train)).unwrap().fit(by).unwrap();
-    let scored = |view: &Tensor| view.narrow(0, train, view.size()[0] - train);
+    let trained = |view: &Tensor| Rows::Numbers(view.narrow(0, 0, train));
+    let projection = Moments::of(&trained(x), &trained(y)).unwrap().fit(by).unwrap();
+    let scored = |view: &Tensor| Rows::Numbers(view.narrow(0, train, view.size()[0] - train));
+    let mut held = Held::new(scored(x), scored(y));
     for (index, weighting) in [(0, Weighting::Toolkit), (1, Weighting::Centred)] {
-        let found = projection.score(&scored(x), &scored(y), weighting).unwrap();
+        let found = projection.score(&mut held, weighting).unwrap();
         let expected = fixture["pwcca"].double_value(&[index]);
         assert!((found.pwcca - expected).abs() < tolerance, "{name}, {weighting:?}: {} for {expected}", found.pwcca);
         let expected = Vec::<f64>::try_from(&fixture["correlations"]).unwrap();

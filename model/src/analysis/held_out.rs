@@ -4,14 +4,20 @@
 //! two, chooses the regularisation on one and is scored on the other. What the toolkit leaves to the process's random state is drawn from a
 //! seed here.
 
+mod splits;
+mod trial;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use reprise_spec::probing::Layers;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
-use super::cca::{Moments, Projection, Regularisation, Score, Weighting};
+use self::splits::splits;
+pub use self::splits::{Split, folds};
+use self::trial::Task;
+use super::cca::Weighting;
+use super::sums::Sums;
 use super::view::View;
 use crate::failure::StageError;
 use crate::quality::Spread;
@@ -54,14 +60,6 @@ impl From<&Layers> for Settings {
         let (folds, trials) = (folds.get() as usize, trials.get() as usize);
         Self { folds, trials, weighting: *weighting, ..Self::default() }
     }
-}
-
-/// Which samples a trial uses for what, ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    pub train: Vec<i64>,
-    pub dev: Vec<i64>,
-    pub test: Vec<i64>,
 }
 
 /// What one trial found.
@@ -112,6 +110,10 @@ impl Pair {
         Self { x, unlike: y.select(&order), y, strata, seed }
     }
 
+    fn views(&self) -> [View; 3] {
+        [&self.x, &self.y, &self.unlike].map(View::shared)
+    }
+
     fn splits(&self, settings: &Settings) -> Result<Vec<Split>, StageError> {
         let samples = self.x.samples();
         if [self.y.samples(), self.unlike.samples(), self.strata.len()] != [samples; 3] {
@@ -136,91 +138,75 @@ impl Pair {
     }
 }
 
-/// Measures pairs of views, whose trials the threads of libtorch share out among them. Each trial is computed on one, so that their number
-/// changes nothing.
+/// Measures pairs of views, whose sums and then whose trials the threads of libtorch share out among them. Each is computed on one, so that
+/// their number changes nothing.
 ///
 /// # Errors
 /// Of each pair: fewer than [`SAMPLES_PER_DIMENSION`] samples for each dimension of both views together; views of different samples; fewer than
 /// two folds a trial; a view that no regularisation can be fitted on.
 pub fn measure(pairs: &[Pair], settings: &Settings) -> Vec<Result<Measured, StageError>> {
     let splits: Vec<Result<Vec<Split>, StageError>> = pairs.iter().map(|pair| pair.splits(settings)).collect();
-    let tasks = pairs.iter().zip(&splits).flat_map(|(pair, splits)| {
-        let views = || [&pair.x, &pair.y, &pair.unlike].map(View::shared);
-        (0..).zip(splits.iter().flatten()).map(move |(number, split)| Task {
-            views: views(),
-            split,
-            seed: pair.seed,
-            number,
-        })
+    let some = || pairs.iter().zip(&splits).filter_map(|(pair, splits)| Some((pair, splits.as_ref().ok()?)));
+    let views = some().map(|(pair, splits)| (pair.views(), splits)).collect();
+    let sums = side_by_side(views, |(views, splits)| trained(&views, splits));
+    let tasks = some().zip(sums).flat_map(|((pair, splits), sums)| {
+        let sums = sums.unwrap_or_default().into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let trials = (0..).zip(splits).zip(sums);
+        trials.map(|((number, split), sums)| Task { views: pair.views(), split, sums, seed: pair.seed, number })
     });
-    let mut found = side_by_side(tasks.collect(), settings).into_iter();
-    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
+    let mut found = side_by_side(tasks.collect(), |task| task.run(settings)).into_iter();
     let each = pairs.iter().zip(splits).map(|(pair, splits)| {
-        let trials: Vec<_> = splits?.iter().map(|_| found.next().unwrap_or_else(lost)).collect();
+        let trials: Vec<_> = splits?.iter().map(|_| found.next().flatten().unwrap_or_else(|| Err(lost()))).collect();
         Ok(pair.measured(&trials.into_iter().collect::<Result<Vec<_>, _>>()?))
     });
     each.collect()
 }
 
-/// One trial of a pair.
-struct Task<'a> {
-    views: [View; 3],
-    split: &'a Split,
-    seed: u64,
-    number: u64,
+fn lost() -> StageError {
+    StageError::Failed("a thread that measured views panicked".into())
 }
 
-/// What each task finds, in their order.
-fn side_by_side(tasks: Vec<Task>, settings: &Settings) -> Vec<Result<(Trial, Trial), StageError>> {
+/// What each task gives, in their order; none where its thread panicked.
+fn side_by_side<T: Send, F: Send>(tasks: Vec<T>, run: impl Fn(T) -> F + Sync) -> Vec<Option<F>> {
     let (threads, count) = (tch::get_num_threads().max(1), tasks.len());
     let queue = Mutex::new(tasks.into_iter().enumerate());
     let next = || queue.lock().ok()?.next();
     let work = || {
         tch::set_num_threads(1);
-        std::iter::from_fn(|| next().map(|(place, task)| (place, task.run(settings)))).collect::<Vec<_>>()
+        std::iter::from_fn(|| next().map(|(place, task)| (place, run(task)))).collect::<Vec<_>>()
     };
-    let mut found: BTreeMap<usize, _> = std::thread::scope(|scope| {
+    let mut found: BTreeMap<usize, F> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
     });
     // Threads that are started later take what was set last.
     tch::set_num_threads(threads);
-    let lost = || Err(StageError::Failed("a thread that measured views panicked".into()));
-    (0..count).map(|place| found.remove(&place).unwrap_or_else(lost)).collect()
+    (0..count).map(|place| found.remove(&place)).collect()
 }
 
-impl Task<'_> {
-    /// The trial, and the same with the unlike view: what the trial chose goes first there and is enough, because choosing again among
-    /// regularisations that hardly differ would only cost time.
-    fn run(&self, settings: &Settings) -> Result<(Trial, Trial), StageError> {
-        let [x, y, unlike] = &self.views;
-        let grid = grids(settings, self.seed, self.number);
-        let [x, y] = [x, y].map(|view| Parts::of(view, self.split));
-        let (x, y) = (x?, y?);
-        let mut moments = Moments::of(&x.train, &y.train)?;
-        let found = choose(&mut moments, &x, &y, &grid, settings)?;
-        let chosen = Regularisation { x: found.epsilon_x, y: found.epsilon_y };
-        let y = Parts::of(unlike, self.split)?;
-        let once = Settings { fits: 1, ..settings.clone() };
-        let null = choose(&mut moments.beside(&y.train)?, &x, &y, &[vec![chosen], grid].concat(), &once)?;
-        Ok((found, null))
+/// The sums over each split's training samples. Samples on which the same trials are fitted are summed once.
+fn trained(views: &[View; 3], splits: &[Split]) -> Vec<Sums> {
+    let mut trials = vec![Vec::new(); views[0].samples()];
+    for (trial, split) in splits.iter().enumerate() {
+        split.train.iter().for_each(|sample| trials[*sample as usize].push(trial));
     }
-}
-
-/// The rows of a view that a trial uses for what.
-struct Parts {
-    train: Tensor,
-    dev: Tensor,
-    test: Tensor,
-}
-
-impl Parts {
-    fn of(view: &View, split: &Split) -> Result<Self, StageError> {
-        let reduction = view.fit(&split.train)?;
-        let [train, dev, test] =
-            [&split.train, &split.dev, &split.test].map(|samples| reduction.apply(view.rows(samples)));
-        Ok(Self { train, dev, test })
+    let mut parts = BTreeMap::<Vec<usize>, Vec<i64>>::new();
+    for (sample, trials) in (0..).zip(trials) {
+        parts.entry(trials).or_default().push(sample);
     }
+    let origins = [0, 1, 2].map(|view| views[view].rows().origin());
+    let mut sums: Vec<Option<Sums>> = splits.iter().map(|_| None).collect();
+    for (trials, samples) in parts.iter().filter(|(trials, _)| !trials.is_empty()) {
+        let [x, y, unlike] = [0, 1, 2].map(|view| views[view].rows().select(samples));
+        let part = Sums::of((&x, &origins[0]), &[(&y, &origins[1]), (&unlike, &origins[2])]);
+        for trial in trials {
+            match &mut sums[*trial] {
+                Some(sums) => sums.add(&part),
+                none => *none = Some(part.copy()),
+            }
+        }
+    }
+    sums.into_iter().flatten().collect()
 }
 
 /// The least number of samples of views of `x` and `y` dimensions.
@@ -247,93 +233,6 @@ fn enough(samples: usize, x: usize, y: usize) -> Result<(), StageError> {
         ),
         format!("allow more tokens a label, take more splits, {reduce}, which is another metric with its own name"),
     ))
-}
-
-/// The fold of each sample: each label's samples in random order, dealt evenly from a random fold on.
-pub fn folds(strata: &[u32], count: usize, seed: u64) -> Vec<usize> {
-    let mut by_label = BTreeMap::<u32, Vec<usize>>::new();
-    for (sample, label) in strata.iter().enumerate() {
-        by_label.entry(*label).or_default().push(sample);
-    }
-    let mut folds = vec![0; strata.len()];
-    for (label, mut samples) in by_label {
-        let mut draws = Draws::new(seed, "analysis folds", &[u64::from(label)], "");
-        draws.shuffle(&mut samples);
-        let first = draws.below(count as u64) as usize;
-        for (place, sample) in samples.into_iter().enumerate() {
-            folds[sample] = (first + place) % count;
-        }
-    }
-    folds
-}
-
-/// The trials' splits: no two share a fold to choose on or to be scored on.
-fn splits(folds: &[usize], settings: &Settings, seed: u64) -> Result<Vec<Split>, StageError> {
-    if settings.trials == 0 || settings.folds < 3 || settings.folds < 2 * settings.trials {
-        return Err(StageError::refused(
-            format!("{} trials on {} folds", settings.trials, settings.folds),
-            "ask for at least one trial, three folds, and two folds a trial",
-        ));
-    }
-    let mut order: Vec<usize> = (0..settings.folds).collect();
-    Draws::new(seed, "analysis trials", &[], "").shuffle(&mut order);
-    let within = |wanted: &dyn Fn(usize) -> bool| -> Vec<i64> {
-        (0..).zip(folds).filter(|(_, fold)| wanted(**fold)).map(|(sample, _)| sample).collect()
-    };
-    let split = |pair: &[usize]| Split {
-        train: within(&|fold| !pair.contains(&fold)),
-        dev: within(&|fold| fold == pair[0]),
-        test: within(&|fold| fold == pair[1]),
-    };
-    Ok(order.chunks_exact(2).take(settings.trials).map(split).collect())
-}
-
-/// All pairs of regularisations in the order in which a trial tries them: those of the grid, shuffled, then those of the fallback, shuffled.
-fn grids(settings: &Settings, seed: u64, trial: u64) -> Vec<Regularisation> {
-    let mut draws = Draws::new(seed, "analysis regularisation", &[trial], "");
-    let mut pairs = |values: &[f64]| {
-        let pair = |x: f64| values.iter().map(move |y| Regularisation { x, y: *y });
-        let mut pairs: Vec<_> = values.iter().flat_map(|x| pair(*x)).collect();
-        draws.shuffle(&mut pairs);
-        pairs
-    };
-    [pairs(&settings.regularisations), pairs(&settings.fallback)].concat()
-}
-
-/// Fits on the training samples with the first regularisations that can be fitted, keeps the one with the best score on `dev` (the first of
-/// equals), and scores it on `test`.
-///
-/// # Errors
-/// No regularisation can be fitted and scored: the reason of the last one.
-fn choose(
-    moments: &mut Moments,
-    x: &Parts,
-    y: &Parts,
-    regularisations: &[Regularisation],
-    settings: &Settings,
-) -> Result<Trial, StageError> {
-    let (mut fitted, mut best, mut problem) = (0, None::<(f64, Regularisation, Projection)>, None);
-    for by in regularisations {
-        if fitted == settings.fits {
-            break;
-        }
-        let scored = moments
-            .fit(*by)
-            .and_then(|projection| Ok((projection.score(&x.dev, &y.dev, settings.weighting)?.pwcca, projection)));
-        match scored {
-            Ok((on_dev, projection)) => {
-                fitted += 1;
-                if best.as_ref().is_none_or(|(best, ..)| on_dev > *best) {
-                    best = Some((on_dev, *by, projection));
-                }
-            }
-            Err(error) => problem = Some(error),
-        }
-    }
-    let nothing = || problem.unwrap_or_else(|| StageError::Failed("no regularisation was given".into()));
-    let (dev, by, projection) = best.ok_or_else(nothing)?;
-    let Score { pwcca, cca, .. } = projection.score(&x.test, &y.test, settings.weighting)?;
-    Ok(Trial { pwcca, cca, dev, epsilon_x: by.x, epsilon_y: by.y })
 }
 
 #[cfg(test)]

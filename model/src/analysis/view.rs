@@ -1,13 +1,14 @@
-//! One side of a comparison: a matrix of samples, or its principal components.
+//! One side of a comparison: samples as numbers or labels, or their principal components.
 
 use tch::{Device, Kind, Tensor};
 
+use super::rows::Rows;
 use crate::failure::StageError;
 
 /// N samples of D numbers each, and to how many principal components they are reduced before they are compared.
 #[derive(Debug)]
 pub struct View {
-    rows_nd: Tensor,
+    rows: Rows,
     components: Option<usize>,
 }
 
@@ -26,7 +27,7 @@ impl View {
             let message = "a view has values that are infinite or not a number".to_owned();
             return Err(StageError::refused(message, "look at the loss of the run that made the checkpoint"));
         }
-        Ok(Self { rows_nd, components: None })
+        Ok(Self { rows: Rows::Numbers(rows_nd), components: None })
     }
 
     /// Labels below `classes` as N × `classes` rows with a single one.
@@ -37,8 +38,11 @@ impl View {
         if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
             return Err(StageError::Failed(format!("label {label} is none of {classes} classes")));
         }
+        if labels.is_empty() {
+            return Err(StageError::Failed("a view of no labels".into()));
+        }
         let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
-        Self::new(&Tensor::f_from_slice(&labels)?.f_one_hot(classes as i64)?)
+        Ok(Self { rows: Rows::labels(&labels, classes as i64), components: None })
     }
 
     /// The same samples, reduced to their first `components` principal components, which each trial finds on its training rows. It makes
@@ -49,7 +53,7 @@ impl View {
 
     /// N.
     pub fn samples(&self) -> usize {
-        self.rows_nd.size()[0] as usize
+        self.rows.samples() as usize
     }
 
     /// The dimension that is compared.
@@ -59,26 +63,34 @@ impl View {
 
     /// The same rows without a copy, for another thread.
     pub fn shared(&self) -> Self {
-        Self { rows_nd: self.rows_nd.shallow_clone(), components: self.components }
+        Self { rows: self.rows.shared(), components: self.components }
     }
 
     /// The same rows in another order or with repetitions.
     pub fn select(&self, rows: &[i64]) -> Self {
-        Self { rows_nd: self.rows(rows), components: self.components }
+        Self { rows: self.rows.select(rows), components: self.components }
     }
 
-    /// The rows of these numbers.
-    pub fn rows(&self, rows: &[i64]) -> Tensor {
-        self.rows_nd.index_select(0, &Tensor::from_slice(rows))
+    /// All rows, not reduced.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    /// How rows become what is compared, fitted on some of them.
-    pub fn fit(&self, train: &[i64]) -> Result<Reduction, StageError> {
-        self.components.map_or(Ok(Reduction(None)), |components| Reduction::fit(&self.rows(train), components))
+    /// How rows become what is compared, for rows of this mean (1 × D) and covariance (D × D, of which the lower triangle is read), and the
+    /// covariance of what is compared.
+    ///
+    /// # Errors
+    /// The decomposition doesn't converge.
+    pub fn reduction(&self, mean_1d: Tensor, covariance_dd: Tensor) -> Result<(Reduction, Tensor), StageError> {
+        let Some(components) = self.components else { return Ok((Reduction(None), covariance_dd)) };
+        let (values_d, vectors_dd) = covariance_dd.f_linalg_eigh("L")?;
+        let first = |of: &Tensor, dimension: i64| of.f_flip([dimension])?.f_narrow(dimension, 0, components as i64);
+        let (values_c, axes_dc) = (first(&values_d, 0)?, first(&vectors_dd, 1)?);
+        Ok((Reduction(Some((mean_1d, axes_dc))), values_c.f_diag(0)?))
     }
 
     fn width(&self) -> usize {
-        self.rows_nd.size()[1] as usize
+        self.rows.width() as usize
     }
 }
 
@@ -88,25 +100,24 @@ pub fn metric_name(base: &str, x: Option<usize>, y: Option<usize>) -> String {
     format!("{base}{}{}", part(x, "pca"), part(y, "target-pca"))
 }
 
-/// A projection to principal components, or none.
+/// A projection to principal components (the axes of largest variance), or none.
 #[derive(Debug)]
 pub struct Reduction(Option<(Tensor, Tensor)>);
 
 impl Reduction {
-    /// The axes of largest variance of N × D rows, found from the covariance's eigenvectors.
-    fn fit(rows_nd: &Tensor, components: usize) -> Result<Self, StageError> {
-        let mean_1d = rows_nd.mean_dim([0].as_slice(), true, Kind::Double);
-        let centred_nd = rows_nd - &mean_1d;
-        let (_, vectors_dd) = centred_nd.tr().matmul(&centred_nd).f_linalg_eigh("L")?;
-        let axes_dc = vectors_dd.f_flip([1])?.f_narrow(1, 0, components as i64)?;
-        Ok(Self(Some((mean_1d, axes_dc))))
+    /// N × D rows as N × components.
+    pub fn apply(&self, rows: Rows) -> Rows {
+        match &self.0 {
+            Some((mean_1d, axes_dc)) => Rows::Numbers(rows.projected(mean_1d, axes_dc)),
+            None => rows,
+        }
     }
 
-    /// N × D rows as N × components.
-    pub fn apply(&self, rows_nd: Tensor) -> Tensor {
+    /// A D × K covariance with something else as components × K.
+    pub fn covariance(&self, covariance_dk: Tensor) -> Tensor {
         match &self.0 {
-            Some((mean_1d, axes_dc)) => (rows_nd - mean_1d).matmul(axes_dc),
-            None => rows_nd,
+            Some((_, axes_dc)) => axes_dc.tr().matmul(&covariance_dk),
+            None => covariance_dk,
         }
     }
 }
@@ -114,14 +125,17 @@ impl Reduction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::sums::Sums;
 
     #[test]
     fn principal_components_keep_the_directions_of_largest_variance() {
         let rows: Vec<f64> = (0..40).flat_map(|n| [(n % 2) as f64 * 0.1, n as f64, (n % 5) as f64]).collect();
         let view = View::new(&Tensor::from_slice(&rows).view([40, 3])).unwrap().reduced(2);
         assert_eq!((view.dimension(), view.samples()), (2, 40));
-        let all: Vec<i64> = (0..40).collect();
-        let reduced = view.fit(&all).unwrap().apply(view.rows(&all));
+        let sums = Sums::of((view.rows(), &view.rows().origin()), &[]);
+        let (reduction, covariance) = view.reduction(sums.x.mean(40), sums.x.covariance(40)).unwrap();
+        let reduced = reduction.apply(view.rows().shared()).numbers();
+        assert!((reduced.tr().matmul(&reduced) / 39. - covariance).abs().max().double_value(&[]) < 1e-9);
         let variances = Vec::<f64>::try_from(reduced.square().mean_dim([0].as_slice(), false, Kind::Double)).unwrap();
         assert!(variances[0] > 133. && variances[0] < 134., "{variances:?}");
         assert!(variances[1] > 1.9 && variances[1] < 2.01, "{variances:?}");
