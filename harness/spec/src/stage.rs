@@ -332,7 +332,7 @@ impl Stage {
             Stage::Lexicon(_) => "lexicon/1",
             Stage::Tune(_) => "tune/2",
             Stage::Decode(_) => "decode/4",
-            Stage::Probe(_) => "probe/3",
+            Stage::Probe(_) => "probe/4",
             Stage::WordVectors(_) => "word-vectors/1",
             Stage::WordPairs(_) => "word-pairs/1",
         }
