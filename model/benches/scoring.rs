@@ -2,6 +2,7 @@
 //! `cargo bench -p reprise-model --bench scoring`.
 
 use std::fs;
+use std::sync::Mutex;
 
 use reprise_model::bootstrap::{Contribution, interval};
 use reprise_model::random::Draws;
@@ -18,6 +19,8 @@ const UTTERANCES: u64 = 5_000;
 const WORDS: u64 = 8_000;
 const ROUNDS: usize = 15;
 const WANTED: f64 = 20.0;
+/// Pairs that a thread takes at once.
+const PART: usize = 64;
 
 fn main() {
     let pairs = pairs();
@@ -69,12 +72,21 @@ fn aligned(pairs: &[(String, String)], threads: usize) -> Vec<Edits> {
         let [said, heard] = [said, heard].map(|text| text.split_whitespace().collect::<Vec<_>>());
         align(&said, &heard).edits()
     };
+    let mut all = vec![Edits::default(); pairs.len()];
+    let parts = Mutex::new(all.chunks_mut(PART).zip(pairs.chunks(PART)));
+    let next = || parts.lock().expect("no thread panics with it").next();
+    let work = || {
+        while let Some((all, pairs)) = next() {
+            all.iter_mut().zip(pairs).for_each(|(found, pair)| *found = edits(pair));
+        }
+    };
     std::thread::scope(|scope| {
-        let parts = pairs.chunks(pairs.len().div_ceil(threads));
-        let workers: Vec<_> =
-            parts.map(|part| scope.spawn(move || part.iter().map(edits).collect::<Vec<_>>())).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("alignments")).collect()
-    })
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    all
 }
 
 /// Both sides have counted the same, and their intervals differ by no more than 10,000 draws do.

@@ -1,6 +1,7 @@
 //! Percentile bootstrap intervals of error rates over a set (Bisani and Ney 2004; speakers as in SCIENCE's resampling rule).
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use reprise_spec::decoding::{Bootstrap, ResamplingUnit};
 
@@ -9,6 +10,9 @@ use crate::random::Draws;
 mod pool;
 
 use pool::{Pool, Room};
+
+/// Resamples that a thread takes at once.
+const PART: usize = 64;
 
 /// What one utterance adds to a ratio: errors above, units of the reference below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +51,21 @@ pub fn interval(
     }
     let groups: Vec<Pool> = groups.into_values().map(Pool::new).collect();
     let mut rates = vec![0.0; settings.draws.get() as usize];
-    let share = rates.len().div_ceil(threads.max(1)).max(1);
-    std::thread::scope(|scope| {
-        for (part, rates) in rates.chunks_mut(share).enumerate() {
-            let (groups, draws) = (&groups, &draws);
-            scope.spawn(move || {
-                let mut room = Room::default();
-                for (resample, rate) in (part * share..).zip(rates) {
-                    *rate = resampled(groups, draws.stream(resample as u64), &mut room);
-                }
-            });
+    let parts = Mutex::new(rates.chunks_mut(PART).enumerate());
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut room = Room::default();
+        while let Some((part, rates)) = next() {
+            for (resample, rate) in (part * PART..).zip(rates) {
+                *rate = resampled(&groups, draws.stream(resample as u64), &mut room);
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
     });
     settings.interval(&mut rates)
 }

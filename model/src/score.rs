@@ -44,16 +44,16 @@ fn common_ends<T: PartialEq>(left: &[T], right: &[T]) -> (usize, usize) {
 /// The Levenshtein distance of every prefix of `source` (rows) to every prefix of `target` (columns).
 fn distances<T: PartialEq>(source: &[T], target: &[T]) -> Vec<u32> {
     let width = target.len() + 1;
-    let mut distances: Vec<u32> = (0..width as u32).collect();
-    distances.reserve(width * source.len());
+    let mut distances = vec![0; width * (source.len() + 1)];
+    distances[..width].iter_mut().zip(0..).for_each(|(distance, column)| *distance = column);
     for (row, unit) in source.iter().enumerate() {
-        let above = row * width;
-        distances.push(row as u32 + 1);
-        for (column, other) in target.iter().enumerate() {
-            let diagonal = distances[above + column] + u32::from(unit != other);
-            let deletion = distances[above + column + 1] + 1;
-            let insertion = distances[above + width + column] + 1;
-            distances.push(diagonal.min(deletion).min(insertion));
+        let (above, below) = distances[row * width..].split_at_mut(width);
+        let mut insertion = row as u32 + 1;
+        below[0] = insertion;
+        for ((above, distance), other) in above.windows(2).zip(&mut below[1..]).zip(target) {
+            let diagonal = above[0] + u32::from(unit != other);
+            insertion = diagonal.min(above[1] + 1).min(insertion + 1);
+            *distance = insertion;
         }
     }
     distances

@@ -11,7 +11,7 @@ use super::Sums;
 use crate::random::Draws;
 
 /// Standard deviations by which the Poisson numbers' sum stays below what is to be drawn.
-const SPARE: f64 = 3.0;
+const SPARE: f64 = 1.5;
 
 /// Contributions to draw from.
 #[derive(Debug)]
