@@ -57,6 +57,9 @@ pub enum GoldenError {
     #[error("cannot write {}", .path.display())]
     #[diagnostic(help("nothing was changed: check the permissions of its folder and the space on its disk"))]
     Unwritten { path: PathBuf, source: StoreError },
+    #[error("cannot write {}: YAML would not give back a text in it as it is", .path.display())]
+    #[diagnostic(help("nothing was changed: say it without characters that end a line (U+0085, U+2028, U+2029)"))]
+    Lossy { path: PathBuf },
 }
 
 impl Files {
@@ -211,7 +214,7 @@ fn check<T>(document: &Document<T>, path: &FilePath, entries: Vec<(Path, &Entry)
     }
 }
 
-/// A value as YAML that [`document::read`] reads back: maps sorted, numbers exact.
+/// A value as YAML: maps sorted, numbers exact.
 fn yaml<T: Serialize>(value: &T) -> String {
     let mut bytes = HEADER.as_bytes().to_vec();
     // Goldens are maps with text keys, lists, texts and finite numbers, all of which YAML can spell.
@@ -220,11 +223,17 @@ fn yaml<T: Serialize>(value: &T) -> String {
     String::from_utf8(bytes).expect("YAML is written as UTF-8")
 }
 
-fn write<T: Serialize>(path: &FilePath, value: &T) -> Result<(), GoldenError> {
+/// Writes what reads back equal. The emitter loses blanks behind some characters that YAML takes for the end of a line.
+fn write<T: Serialize + DeserializeOwned + PartialEq>(path: &FilePath, value: &T) -> Result<(), GoldenError> {
+    let text = yaml(value);
+    let again = document::read::<T>(&path.display().to_string(), text.clone().into_bytes(), KIND);
+    if !again.is_ok_and(|again| again.value == *value) {
+        return Err(GoldenError::Lossy { path: path.to_path_buf() });
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
     let created = fs::create_dir_all(folder).map_err(|error| StoreError::io("create", folder, error));
     let path = folder.join(path.file_name().unwrap_or_default());
     created
-        .and_then(|()| files::write(&path, yaml(value).as_bytes()))
+        .and_then(|()| files::write(&path, text.as_bytes()))
         .map_err(|source| GoldenError::Unwritten { path, source })
 }

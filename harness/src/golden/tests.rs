@@ -373,7 +373,7 @@ fn a_change_that_was_accepted_stays_when_the_proposal_is_not_cleared() {
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{1,20}",
-        "\\PC{1,20}",
+        "[\\PC--[\u{85}\u{2028}\u{2029}]]{1,20}",
         Just("null".to_owned()),
         Just("a: b\n- c # d\n".to_owned()),
         Just("1".to_owned())
@@ -434,6 +434,22 @@ proptest! {
         prop_assert_eq!(&again, &golden);
         let bits = |golden: &Golden| golden.entries().flat_map(|(_, _, e)| e.values.iter().map(|v| v.value.to_bits()).collect::<Vec<_>>()).collect::<Vec<_>>();
         prop_assert_eq!(bits(&again), bits(&golden));
+    }
+
+    #[test]
+    fn a_text_that_yaml_would_change_is_refused_and_every_other_kept(
+        text in "[\u{85}\u{2028}\u{2029} a]{1,12}",
+    ) {
+        let temp = tempfile::tempdir().unwrap();
+        let files = Files::of(temp.path(), name("toy"));
+        let golden = golden_of([(wer(), Entry { note: text, ..entry(Tolerance::Exact, &[0.5]) })]);
+        match files.write_golden(&golden) {
+            Ok(()) => prop_assert_eq!(files.existing().unwrap(), golden),
+            Err(error) => {
+                prop_assert!(matches!(error, file::GoldenError::Lossy { .. }), "{error}");
+                prop_assert!(!temp.path().join("toy.yaml").exists());
+            }
+        }
     }
 
     #[test]

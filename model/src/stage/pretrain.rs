@@ -109,10 +109,14 @@ fn steps(settings: &PretrainStage, training: &Labelled, seed: u64, work: &mut Wo
     }
     let short = candidates.iter().filter(|candidate| candidate.samples < shortest.samples()).count();
     let (used, shortest) = (candidates.len() - short, shortest.get());
-    let message =
-        format!("{used} utterances in {per_epoch} batches an epoch; {short} shorter than {shortest} s left out");
+    let steps = Steps::new(per_epoch, batching);
+    let batches = match steps.an_epoch() {
+        count if count == per_epoch => format!("{per_epoch} batches"),
+        count => format!("{per_epoch} batches, {count} steps"),
+    };
+    let message = format!("{used} utterances in {batches} an epoch; {short} shorter than {shortest} s left out");
     work.report.say(Level::Info, message);
-    Ok(Steps::new(per_epoch, batching))
+    Ok(steps)
 }
 
 /// The labels of every set of units that is predicted.
