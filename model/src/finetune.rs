@@ -277,7 +277,8 @@ impl<'a> Finetuner<'a> {
         for parameter in &self.frozen_at_first {
             let _ = parameter.set_requires_grad(step > freeze_steps);
         }
-        let keep = if self.recompute { Keep::Inputs { shown: &[] } } else { Keep::All };
+        // While the encoder is frozen nothing of it is kept anyway.
+        let keep = if self.recompute && step > freeze_steps { Keep::Inputs { shown: &[] } } else { Keep::All };
         let logits_btv = self.recogniser.model.logits(&frames, &masks, Mode::Train { skipped: &skipped, keep });
         let labels: Vec<&[i64]> = batch.iter().map(|&example| self.examples.utterances[example].2.as_slice()).collect();
         let loss = ctc::loss(&logits_btv, frames.lengths(), &labels) / batch.len() as f64;

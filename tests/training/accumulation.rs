@@ -121,6 +121,8 @@ fn layers_that_are_computed_twice_change_no_bit() {
             };
             work.request.recompute = recompute;
             run(settings, &mut work).unwrap();
+            // The end of a log waits up to a second to be written.
+            work.report.keep().unwrap();
         };
         trained(name, false);
         trained(&again, true);

@@ -103,6 +103,23 @@ fn decode(root: &Path) -> Vec<contract::Score> {
 }
 
 #[test]
+fn a_fine_tuning_with_layers_computed_twice_has_the_same_bits_before_and_after_the_end_of_the_freeze() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
+    tones(root, "spelt", &["abc", "bad zz"]);
+    let settings = settings(12, 6);
+    finetune(root, "kept", &settings, 1);
+    let inputs = ["letters", "spelt"].map(|name| (Role::Corpus(split(name)), root.join(name)));
+    let mut again = work(root, "again", Stage::Finetune(settings), &inputs, 1);
+    again.request.recompute = true;
+    stage::execute(&mut again).unwrap();
+    let out = |run: &str| tensors::read(&root.join(run).join("out/model.safetensors")).unwrap().tensors;
+    assert_eq!(out("kept"), out("again"));
+}
+
+#[test]
 fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();

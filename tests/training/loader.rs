@@ -17,6 +17,7 @@ fn a_pretraining_is_equal_to_the_bit_with_any_number_of_loader_threads() {
             let mut work = work(folder.path(), &folder_name, &settings, 1);
             work.request.loader_threads = threads;
             let scores = run(&settings, &mut work).unwrap();
+            work.report.keep().unwrap();
             let out = work.output("");
             let log = std::fs::read(work.request.work.join("metrics.log")).unwrap();
             (scores, tensors::read(&out.join("model.safetensors")).unwrap().tensors, log)

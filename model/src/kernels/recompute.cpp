@@ -116,7 +116,8 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
             y = (*part)(x.x, more.x);
             random.set(random.of_cpu, random.of_device);
         }
-        torch::autograd::backward({y}, {gradients[0]});
+        // Nothing in a frozen part has a gradient.
+        if (y.requires_grad()) torch::autograd::backward({y}, {gradients[0]});
         return {x.gradient, more.gradient, {}, {}};
     }
 };

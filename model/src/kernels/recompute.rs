@@ -125,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_part_passes_nothing_back() {
+        let (x, weight, other) = (Tensor::ones([2, 5], CPU), Tensor::ones([3, 5], CPU), leaf(&[3]));
+        let y = recomputed(&x, None, move |x, _| x.linear::<&Tensor>(&weight, None));
+        (y * &other).sum(Kind::Float).backward();
+        assert!(other.grad().equal(&Tensor::full([3], 10.0, CPU)) && !x.grad().defined());
+    }
+
+    #[test]
     fn without_gradients_it_is_computed_once() {
         let calls = std::rc::Rc::new(std::cell::Cell::new(0));
         let seen = calls.clone();
