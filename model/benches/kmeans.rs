@@ -1,11 +1,11 @@
 //! k-means beside scikit-learn's `MiniBatchKMeans`, both with the settings that HuBERT's labels were made with, on the same frames.
 //!
 //! Parts: `large` and `small` compare times, `inertia-large` and `inertia-small` how well the codebooks fit frames that neither side saw
-//! (`--seeds N`, or 10), `growth` measures ours alone. Each keeps a record of its own, because `large` takes minutes a round
+//! (`--seeds N`, or 10; each is kept as it comes, and `--continue` goes on after them), `growth` measures ours alone. Each keeps a record of its own, because `large` takes minutes a round
 //! (`--rounds N`, or 2). `phases-large` and `phases-small`, which must be named, show where our time goes and keep nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use reprise_model::kmeans::{self, Centroids, Moment};
@@ -75,7 +75,7 @@ fn times(problem: &Problem, rounds: usize) -> versus::Comparison {
         measured
     };
     let of_theirs = || inertia(&Centroids::new(&read(&theirs)), &held_out_nd);
-    let mut peer = peer(&folder, problem);
+    let mut peer = peer(&folder, problem, 0);
     let what = format!("k-means fit, {} × {}, K = {}, 20 starts", problem.frames, problem.width, problem.clusters);
     let (mut seed, mut inertias) = (0..rounds as u64, Vec::new());
     let mut found = compare(&what, PEER, problem.wanted, rounds, &mut peer, || {
@@ -104,21 +104,45 @@ fn times(problem: &Problem, rounds: usize) -> versus::Comparison {
 fn inertias(problem: &Problem, seeds: usize) -> Value {
     let (frames_nd, held_out_nd) = frames(problem.frames, problem.width);
     let folder = shared(&frames_nd);
-    let mut peer = peer(&folder, problem);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for seed in 0..seeds {
-        ours.push(inertia(&fit(&frames_nd, problem.clusters, seed as u64).0, &held_out_nd));
+    let mut found = Seeds::of(problem);
+    let mut peer = peer(&folder, problem, found.both.len());
+    for seed in found.both.len()..seeds {
+        let ours = inertia(&fit(&frames_nd, problem.clusters, seed as u64).0, &held_out_nd);
         peer.measure();
-        theirs.push(inertia(&Centroids::new(&read(&folder.path().join("theirs.npy"))), &held_out_nd));
-        eprintln!("{}: seed {seed}: held-out inertia ours {:.4}, {PEER} {:.4}", problem.name, ours[seed], theirs[seed]);
+        let theirs = inertia(&Centroids::new(&read(&folder.path().join("theirs.npy"))), &held_out_nd);
+        eprintln!("{}: seed {seed}: held-out inertia ours {ours:.4}, {PEER} {theirs:.4}", problem.name);
+        found.keep([ours, theirs]);
     }
-    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
-    let measured = (mean(&ours) / mean(&theirs) - 1.) * 100.;
+    let mean = |side: usize| found.both[..seeds].iter().map(|both| both[side]).sum::<f64>() / seeds as f64;
+    let (ours, theirs) = (mean(0), mean(1));
+    let measured = (ours / theirs - 1.) * 100.;
     let Problem { frames, width, clusters, .. } = problem;
     let what = format!("held-out inertia above the peer's, mean of {seeds} seeds, {frames} × {width}, K = {clusters}");
     println!("{what}: {measured:.3} % (wanted at most 0.5 %)");
-    let peer = format!("{PEER}: {:.4}; ours {:.4}", mean(&theirs), mean(&ours));
+    let peer = format!("{PEER}: {theirs:.4}; ours {ours:.4}");
     Value { what, unit: "%".into(), measured, bound: Bound::AtMost(0.5), peer }
+}
+
+/// The inertias of the seeds so far, ours and the peer's, on disk after each: ten of the large problem take more than an hour.
+struct Seeds {
+    path: PathBuf,
+    both: Vec<[f64; 2]>,
+}
+
+impl Seeds {
+    /// Those an earlier run kept, where the command line says `--continue`, and none otherwise.
+    fn of(problem: &Problem) -> Self {
+        let path = versus::folder().join(format!("kmeans-inertia-{}.seeds", problem.name));
+        let goes_on = std::env::args().any(|argument| argument == "--continue") && path.exists();
+        let text = if goes_on { std::fs::read_to_string(&path).expect("a file below target") } else { "[]".into() };
+        Self { path, both: serde_json::from_str(&text).expect("pairs of numbers") }
+    }
+
+    fn keep(&mut self, both: [f64; 2]) {
+        self.both.push(both);
+        let text = serde_json::to_string(&self.both).expect("numbers");
+        std::fs::write(&self.path, text).expect("a file below target");
+    }
 }
 
 /// Seconds and memory of our fits, against frames and against clusters.
@@ -241,9 +265,10 @@ fn read(path: &Path) -> Tensor {
     Tensor::from_slice(&numbers).view([file.rows() as i64, file.columns() as i64])
 }
 
-fn peer(folder: &TempDir, problem: &Problem) -> Peer {
+fn peer(folder: &TempDir, problem: &Problem, first_seed: usize) -> Peer {
     let path = folder.path().to_str().expect("a path that is text");
-    Peer::start("model/benches/peers/kmeans.py", &[path, &problem.clusters.to_string()], threads())
+    let arguments = [path, &problem.clusters.to_string(), &first_seed.to_string()];
+    Peer::start("model/benches/peers/kmeans.py", &arguments, threads())
 }
 
 /// A number of the command line.

@@ -3,7 +3,9 @@
 //!
 //! `cargo xtask bench training`, or a part: `cargo bench -p reprise-model --bench training -- base-fp32`.
 
-use reprise_model::encoder::{Keep, Mode};
+use reprise_model::encoder::{Keep, Mode, Places};
+use std::rc::Rc;
+
 use reprise_model::head::Head;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_model::optimiser::Adam;
@@ -42,6 +44,7 @@ struct Ours {
     adam: Adam,
     wave_bs: Tensor,
     masks: Masks,
+    places: Rc<Places>,
     places_n: Tensor,
     units_n: Tensor,
     depth: usize,
@@ -63,10 +66,12 @@ impl Ours {
         let time_bt = Tensor::arange(frames, (Kind::Int64, Device::Cpu)).remainder(2).eq(0).repeat([case.rows, 1]);
         let places_n = time_bt.flatten(0, -1).nonzero().squeeze_dim(1);
         let units_n = Tensor::randint(case.clusters as i64, [places_n.size()[0]], (Kind::Int64, Device::Cpu));
+        let hidden = vec![(0..frames).map(|frame| frame % 2 == 0).collect(); case.rows as usize];
+        let places = Places::new(&hidden, frames as usize, Device::Cpu).expect("some frames").into();
         let masks = Masks { time_bt: Some(time_bt), channel_bd: None };
         let depth = hubert.depth();
         let &Case { half, recompute, .. } = case;
-        Self { store, hubert, head, adam, wave_bs, masks, places_n, units_n, depth, half, recompute }
+        Self { store, hubert, head, adam, wave_bs, masks, places, places_n, units_n, depth, half, recompute }
     }
 
     fn step(&mut self) -> f64 {
@@ -75,7 +80,7 @@ impl Ours {
         let mode = Mode::Train { skipped: &skipped, keep };
         let pass = {
             let _autocast = self.half.then(|| Autocast::set(Device::Cpu, true).expect("autocast"));
-            self.hubert.forward(&self.wave_bs, None, &self.masks, mode, Taps::Output)
+            self.hubert.forward(&self.wave_bs, None, &self.masks, mode, Taps::OutputAt(&self.places))
         };
         let output_btd = &pass.outputs[0];
         let x_nd = output_btd.reshape([-1, output_btd.size()[2]]).index_select(0, &self.places_n);

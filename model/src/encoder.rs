@@ -17,10 +17,12 @@ use crate::layers::LayerNorm;
 use crate::random::Draws;
 
 mod layer;
+mod places;
 mod positional;
 mod relative;
 
 use layer::Layer;
+pub use places::Places;
 use positional::PositionalConvolution;
 use relative::RelativePositions;
 
@@ -152,6 +154,11 @@ impl Encoder {
         self.finish(&self.walk(x_btd, padding_bt, mode, self.depth(), |_| ()))
     }
 
+    /// [`Encoder::forward`] at some frames alone: N × D.
+    pub fn forward_at(&self, x_btd: &Tensor, padding_bt: Option<&Tensor>, mode: Mode, places: &Rc<Places>) -> Tensor {
+        self.finish(&self.pass(x_btd, padding_bt, mode, self.depth(), Some(places), |_| ()))
+    }
+
     /// The output of the last block to that of the encoder: the final norm of pre-norm encoders.
     pub(crate) fn finish(&self, x_btd: &Tensor) -> Tensor {
         match self.placement {
@@ -172,6 +179,19 @@ impl Encoder {
         padding_bt: Option<&Tensor>,
         mode: Mode,
         last: usize,
+        see: impl FnMut(&Tensor),
+    ) -> Tensor {
+        self.pass(x_btd, padding_bt, mode, last, None, see)
+    }
+
+    /// [`Encoder::walk`], whose last layer gives some frames alone where it is told which.
+    fn pass(
+        &self,
+        x_btd: &Tensor,
+        padding_bt: Option<&Tensor>,
+        mode: Mode,
+        last: usize,
+        mut places: Option<&Rc<Places>>,
         mut see: impl FnMut(&Tensor),
     ) -> Tensor {
         let mut x_btd = match padding_bt {
@@ -191,13 +211,15 @@ impl Encoder {
         let mut alone = self.positional.is_some();
         for (index, layer) in self.layers.iter().enumerate().take(last) {
             if !mode.skips(index) {
-                x_btd = run(layer, &x_btd, mask.as_ref(), mode, alone);
+                let places = if index + 1 == last { places.take() } else { None };
+                x_btd = run(layer, &x_btd, mask.as_ref(), mode, alone, places);
                 alone = true;
             }
             alone &= !mode.shows(index);
             see(&x_btd);
         }
-        x_btd
+        // Where the last layer was left out.
+        places.map_or(x_btd.shallow_clone(), |places| places.of(&x_btd))
     }
 
     /// What the attention of every layer is given: nothing, `bool` that is true where frames may attend (B × 1 × 1 × T), or
@@ -215,12 +237,19 @@ impl Encoder {
 }
 
 /// [`Layer::forward`], of which nothing is kept where inputs are enough and the layer `alone` reads its input.
-fn run(layer: &Rc<Layer>, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode, alone: bool) -> Tensor {
+fn run(
+    layer: &Rc<Layer>,
+    x_btd: &Tensor,
+    mask: Option<&Tensor>,
+    mode: Mode,
+    alone: bool,
+    places: Option<&Rc<Places>>,
+) -> Tensor {
     if !alone || !matches!(mode, Mode::Train { keep: Keep::Inputs { .. }, .. }) {
-        return layer.forward(x_btd, mask, mode);
+        return layer.forward(x_btd, mask, mode, places.map(Rc::as_ref));
     }
-    let layer = layer.clone();
-    kernels::recomputed(x_btd, mask, move |x_btd, mask| layer.forward(x_btd, mask, Mode::LEARN))
+    let (layer, places) = (layer.clone(), places.cloned());
+    kernels::recomputed(x_btd, mask, move |x_btd, mask| layer.forward(x_btd, mask, Mode::LEARN, places.as_deref()))
 }
 
 /// B × T, true from the length of each row on.

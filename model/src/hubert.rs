@@ -3,13 +3,15 @@
 //! Shape suffixes: B utterances, S samples at 16 kHz, T frames of 20 or 40 ms, C front-end width, D encoder width.
 //! Source: HuBERT (arXiv:2106.07447) section 3; fairseq `HubertModel`. Parameters bear the names of Hugging Face's `HubertModel`.
 
+use std::rc::Rc;
+
 use reprise_spec::extraction::State;
 use reprise_spec::network::{LinearProjection, Network};
 use reprise_spec::values::Height;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-use crate::encoder::{self, Mode};
+use crate::encoder::{self, Mode, Places};
 use crate::framing::Rows;
 use crate::front_end::FrontEnd;
 use crate::layers::{LayerNorm, Linear, parameter, widened};
@@ -41,6 +43,8 @@ pub struct Masks {
 pub enum Taps<'a> {
     /// The last layer's, after the final norm of pre-norm encoders; in a hierarchy the highest rate's, after its sum.
     Output,
+    /// The same, of which nothing but these frames will be read: others may be zero.
+    OutputAt(&'a Rc<Places>),
     /// The outputs of these layers, ascending, before any final norm.
     Layers(&'a [Height]),
     /// Every rate of a hierarchy, the highest first; in any other network the output.
@@ -92,6 +96,7 @@ impl Hubert {
         let padding_bt = padding_bt.as_ref();
         let outputs = match taps {
             Taps::Output => vec![self.trunk.forward(&x_btd, padding_bt, mode).remove(0)],
+            Taps::OutputAt(places) => vec![self.trunk.forward_at(&x_btd, padding_bt, mode, places)],
             Taps::Rates => self.trunk.forward(&x_btd, padding_bt, mode),
             Taps::Layers(layers) => {
                 let last = layers.last().map_or(0, |layer| layer.get() as usize);

@@ -56,10 +56,11 @@ pub fn add_dropout(residual: &Tensor, x: &Tensor, p: f64) -> Tensor {
     }
 }
 
-/// Attention of a sequence to itself with dropout of its shares: B × H × T × E each, `keys_bt` true where frames may be attended to.
-/// For the CPU.
+/// Attention of queries (B × H × Q × E) to keys and values (B × H × T × E each) with dropout of its shares, `keys_bt` true where frames may
+/// be attended to. For the CPU.
 pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, keys_bt: Option<&Tensor>, p: f64) -> Tensor {
-    attention_by(draw_key(), [query, key, value], keys_bt, p)
+    let random_key = if p > 0.0 { draw_key() } else { 0 };
+    attention_by(random_key, [query, key, value], keys_bt, p)
 }
 
 fn attention_by(random_key: u64, [query, key, value]: [&Tensor; 3], keys_bt: Option<&Tensor>, p: f64) -> Tensor {

@@ -115,6 +115,14 @@ impl Objective {
         }
     }
 
+    /// Which frames a pass has to give to learn from a batch: where one tap is scored at hidden frames alone, these.
+    pub fn taps_of<'a>(&self, pretraining: &'a Pretraining, selection: &'a Selection) -> Taps<'a> {
+        match (self.taps(pretraining), &selection.places) {
+            (Taps::Output, Some(places)) if pretraining.loss.unmasked.get() == 0.0 => Taps::OutputAt(places),
+            (taps, _) => taps,
+        }
+    }
+
     /// Which of so many layers have outputs that are scored although others stand above them.
     pub fn shown(&self, pretraining: &Pretraining, layers: usize) -> Vec<bool> {
         let mut shown = vec![false; layers];

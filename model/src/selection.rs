@@ -1,6 +1,7 @@
 //! Utterances with the unit of every frame, and the frames of a batch that are scored.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use reprise_spec::arithmetic::{SAMPLE_RATE, frames_at};
@@ -9,6 +10,7 @@ use tch::{Device, Tensor};
 
 use crate::batch::{Candidate, Crop};
 use crate::corpus::Corpora;
+use crate::encoder::Places;
 use crate::failure::StageError;
 use crate::framing::{Covered, Framing, Rows};
 use crate::hubert::Masks;
@@ -111,6 +113,8 @@ pub struct Selection {
     pub masks: Masks,
     /// B rows, true where a frame of the front-end is hidden.
     pub hidden: Vec<Vec<bool>>,
+    /// The hidden frames, where there are any.
+    pub places: Option<Rc<Places>>,
     /// One entry a tap.
     pub views: Vec<View>,
 }
@@ -158,7 +162,7 @@ impl Selection {
         let views = taps
             .iter()
             .map(|tap| {
-                let (mut masked, mut unmasked) = (Places::new(tap), Places::new(tap));
+                let (mut masked, mut unmasked) = (Growing::new(tap), Growing::new(tap));
                 for (row, (crop, hidden)) in crops.iter().zip(&hidden).enumerate() {
                     let frames = hidden.len().div_ceil(tap.ratio as usize) as u64;
                     for t in 0..frames {
@@ -174,17 +178,18 @@ impl Selection {
             })
             .collect();
         let masks = Masks { time_bt: Some(mask::tensor(&hidden, width, device)), channel_bd: None };
-        Self { masks, hidden, views }
+        let places = Places::new(&hidden, width, device).map(Rc::new);
+        Self { masks, hidden, places, views }
     }
 }
 
 /// [`Chosen`] while it grows.
-struct Places {
+struct Growing {
     places: Vec<i64>,
     units: Vec<Vec<i64>>,
 }
 
-impl Places {
+impl Growing {
     fn new(tap: &Tap) -> Self {
         Self { places: Vec::new(), units: vec![Vec::new(); tap.sets.len()] }
     }

@@ -1,10 +1,12 @@
 //! What stands above the front-end: one encoder, or a hierarchy of them.
 
+use std::rc::Rc;
+
 use reprise_spec::network::Network;
 use tch::Tensor;
 use tch::nn::Path;
 
-use crate::encoder::{Encoder, Mode};
+use crate::encoder::{Encoder, Mode, Places};
 use crate::hierarchy::Hierarchy;
 
 /// Layers of one or several blocks, counted through all of them.
@@ -36,6 +38,14 @@ impl Trunk {
         match self {
             Self::Encoder(encoder) => vec![encoder.forward(x_btd, padding_bt, mode)],
             Self::Hierarchy(hierarchy) => hierarchy.forward(x_btd, padding_bt, mode),
+        }
+    }
+
+    /// The highest rate's frames after the last layer, B × T × D, of which some alone are asked for: an encoder gives zeros at the others.
+    pub fn forward_at(&self, x_btd: &Tensor, padding_bt: Option<&Tensor>, mode: Mode, places: &Rc<Places>) -> Tensor {
+        match self {
+            Self::Encoder(encoder) => places.spread(&encoder.forward_at(x_btd, padding_bt, mode, places)),
+            Self::Hierarchy(hierarchy) => hierarchy.forward(x_btd, padding_bt, mode).remove(0),
         }
     }
 
@@ -140,6 +150,61 @@ mod tests {
                 }
                 let found: Vec<u64> = rates.iter().map(|rate| rate.size()[1] as u64).collect();
                 prop_assert_eq!(found, expected);
+            }
+        }
+    }
+
+    /// Gradients of all parameters and of the input, after those that are asked for.
+    fn learnt(store: &VarStore, x_btd: &Tensor, output_nd: &Tensor) -> Vec<Tensor> {
+        let direction = (Tensor::arange(8, (Kind::Float, Device::Cpu)) + 1.0).sin();
+        let mut parameters: Vec<(String, Tensor)> = store.variables().into_iter().collect();
+        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+        parameters.iter_mut().for_each(|(_, parameter)| parameter.zero_grad());
+        let mut input = x_btd.shallow_clone();
+        input.zero_grad();
+        (output_nd.square() * &direction).sum(Kind::Float).backward();
+        let gradients = parameters.iter().map(|(_, parameter)| parameter.grad()).chain([x_btd.grad()]);
+        gradients.filter(Tensor::defined).map(|gradient| gradient.copy()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn frames_that_nobody_asks_for_change_nothing(
+            mut network in networks(), rows in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..25), 1..4),
+            last_left_out in any::<bool>(), recompute in any::<bool>(),
+        ) {
+            network.dropout.residual = 0.0.try_into().unwrap();
+            network.dropout.attention = 0.0.try_into().unwrap();
+            let (store, trunk) = trunk(&network);
+            let frames = rows.iter().map(Vec::len).max().unwrap();
+            let x_btd = Tensor::randn([rows.len() as i64, frames as i64, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let lengths: Vec<u64> = rows.iter().map(|row| row.len() as u64).collect();
+            let padding_bt = crate::encoder::padding(&lengths, frames as i64, Device::Cpu);
+            let padding_bt = lengths.iter().any(|&length| length < frames as u64).then_some(padding_bt);
+            let mut skipped = vec![false; trunk.depth()];
+            *skipped.last_mut().unwrap() = last_left_out;
+            let keep = if recompute { crate::encoder::Keep::Inputs { shown: &[] } } else { crate::encoder::Keep::All };
+            let mode = Mode::Train { skipped: &skipped, keep };
+            let Some(places) = Places::new(&rows, frames, Device::Cpu).map(Rc::new) else {
+                prop_assert!(!rows.iter().flatten().any(|&chosen| chosen));
+                return Ok(());
+            };
+            let all_nd = places.of(&trunk.forward(&x_btd, padding_bt.as_ref(), mode)[0]);
+            let some_btd = trunk.forward_at(&x_btd, padding_bt.as_ref(), mode, &places);
+            prop_assert_eq!(some_btd.size(), x_btd.size());
+            let some_nd = places.of(&some_btd);
+            prop_assert!((&some_nd - &all_nd).abs().max().double_value(&[]) < 1e-4);
+            if let (Trunk::Encoder(_), false) = (&trunk, last_left_out) {
+                let others: Tensor = 1.0 - places.spread(&Tensor::ones_like(&some_nd));
+                prop_assert!((others * &some_btd).abs().max().double_value(&[]) == 0.0);
+            }
+            let (all, some) = (learnt(&store, &x_btd, &all_nd), learnt(&store, &x_btd, &some_nd));
+            prop_assert_eq!(all.len(), some.len());
+            for (all, some) in all.iter().zip(&some) {
+                let room = 1e-3 * (1.0 + all.abs().max().double_value(&[]));
+                prop_assert!((all - some).abs().max().double_value(&[]) < room);
             }
         }
     }

@@ -205,11 +205,16 @@ impl Record {
 
     /// Writes what was seen to `target/benchmarks/NAME.json`, from which `BENCHMARKS.md` is made.
     pub fn keep(&self, name: &str) {
-        let folder = root().join("target/benchmarks");
-        std::fs::create_dir_all(&folder).expect("a folder below target");
         let text = serde_json::to_string_pretty(self).expect("numbers and text");
-        std::fs::write(folder.join(format!("{name}.json")), text + "\n").expect("a file below target");
+        std::fs::write(folder().join(format!("{name}.json")), text + "\n").expect("a file below target");
     }
+}
+
+/// Where records are kept.
+pub fn folder() -> PathBuf {
+    let folder = root().join("target/benchmarks");
+    std::fs::create_dir_all(&folder).expect("a folder below target");
+    folder
 }
 
 /// The most memory that this process held since [`reset_peak`], in MiB; none where the system doesn't tell.

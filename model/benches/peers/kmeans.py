@@ -1,6 +1,6 @@
 """Fits k-means as HuBERT's learn_kmeans does, with another seed each time, and leaves the centres beside the frames.
 
-Usage: kmeans.py FOLDER CLUSTERS. Reads FOLDER/frames.npy and writes FOLDER/theirs.npy.
+Usage: kmeans.py FOLDER CLUSTERS FIRST_SEED. Reads FOLDER/frames.npy and writes FOLDER/theirs.npy.
 """
 
 import json
@@ -11,10 +11,10 @@ import numpy
 import sklearn
 from sklearn.cluster import MiniBatchKMeans
 
-folder, clusters = sys.argv[1], int(sys.argv[2])
+folder, clusters, first_seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 frames = numpy.load(f"{folder}/frames.npy")
 print(json.dumps({"versions": {"scikit-learn": sklearn.__version__, "numpy": numpy.__version__}}), flush=True)
-for seed, _ in enumerate(sys.stdin):
+for seed, _ in enumerate(sys.stdin, first_seed):
     model = MiniBatchKMeans(
         n_clusters=clusters,
         init="k-means++",

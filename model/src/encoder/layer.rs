@@ -6,7 +6,7 @@ use reprise_spec::network::{LayerNormPlacement, Network};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::Mode;
+use super::{Mode, Places};
 use crate::analysis::similarity::{self, Attention};
 use crate::kernels;
 use crate::layers::{LayerNorm, Linear};
@@ -52,55 +52,65 @@ impl Layer {
         }
     }
 
-    /// B × T × D to B × T × D. `mask` is what attention is given: `bool`, true where frames may attend, or numbers that are added.
-    pub fn forward(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
+    /// B × T × D to B × T × D, or to N × D at some places. `mask` is what attention is given: `bool`, true where frames may attend, or numbers
+    /// that are added.
+    pub fn forward(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode, places: Option<&Places>) -> Tensor {
+        let residual = places.map_or_else(|| x_btd.shallow_clone(), |places| places.of(x_btd));
         match self.placement {
             LayerNormPlacement::Post => {
-                let x_btd = self.attention_norm.forward(&self.add(x_btd, &self.attend(x_btd, mask, mode), mode));
-                self.final_norm.forward(&self.add(&x_btd, &self.feed_forward(&x_btd, mode), mode))
+                let attended = self.attend(x_btd, mask, mode, places);
+                let x = self.attention_norm.forward(&self.add(&residual, &attended, mode));
+                self.final_norm.forward(&self.add(&x, &self.feed_forward(&x, mode), mode))
             }
             LayerNormPlacement::Pre => {
-                let attended = self.attend(&self.attention_norm.forward(x_btd), mask, mode);
-                let x_btd = self.add(x_btd, &attended, mode);
-                self.add(&x_btd, &self.feed_forward(&self.final_norm.forward(&x_btd), mode), mode)
+                let attended = self.attend(&self.attention_norm.forward(x_btd), mask, mode, places);
+                let x = self.add(&residual, &attended, mode);
+                self.add(&x, &self.feed_forward(&self.final_norm.forward(&x), mode), mode)
             }
         }
     }
 
     /// What a part of the block gives, with dropout, on top of what went in.
-    fn add(&self, x_btd: &Tensor, y_btd: &Tensor, mode: Mode) -> Tensor {
-        mode.add(x_btd, y_btd, self.residual_dropout)
+    fn add(&self, x: &Tensor, y: &Tensor, mode: Mode) -> Tensor {
+        mode.add(x, y, self.residual_dropout)
     }
 
-    fn attend(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode) -> Tensor {
-        let (rows, frames, width) = x_btd.size3().expect("frames have three dimensions");
-        let split = |linear: &Linear| {
+    fn attend(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode, places: Option<&Places>) -> Tensor {
+        let split = |x_btd: &Tensor, linear: &Linear| {
+            let (rows, frames, width) = x_btd.size3().expect("frames have three dimensions");
             linear.forward(x_btd).view([rows, frames, self.heads, width / self.heads]).transpose(1, 2)
         };
-        let (query_bhte, key_bhte) = (split(&self.query), split(&self.key));
+        let asking_bqd = places.map_or_else(|| x_btd.shallow_clone(), |places| places.queries(x_btd));
+        let (query_bhqe, key_bhte) = (split(&asking_bqd, &self.query), split(x_btd, &self.key));
         if let Mode::Look(glances) = mode {
-            glances.borrow_mut().push(look(&query_bhte, &key_bhte, mask));
+            glances.borrow_mut().push(look(&query_bhqe, &key_bhte, mask));
         }
         let p = mode.probability(self.attention_dropout);
-        let value_bhte = split(&self.value);
-        let y_bhte = match kernel_mask(mask, p, x_btd) {
-            Some(keys_bt) => kernels::attention(&query_bhte, &key_bhte, &value_bhte, keys_bt.as_ref(), p),
+        let value_bhte = split(x_btd, &self.value);
+        let y_bhqe = match kernel_mask(mask, p, &query_bhqe, mode) {
+            Some(keys_bt) => kernels::attention(&query_bhqe, &key_bhte, &value_bhte, keys_bt.as_ref(), p),
             None => {
-                Tensor::scaled_dot_product_attention(&query_bhte, &key_bhte, &value_bhte, mask, p, false, None, false)
+                let added = places.zip(mask.filter(|mask| mask.kind() != Kind::Bool));
+                let added = added.map(|(places, bias_bhtt)| places.added(bias_bhtt));
+                let mask = added.as_ref().or(mask);
+                Tensor::scaled_dot_product_attention(&query_bhqe, &key_bhte, &value_bhte, mask, p, false, None, false)
             }
         };
-        self.out.forward(&y_bhte.transpose(1, 2).reshape([rows, frames, width]))
+        let y_bqd = y_bhqe.transpose(1, 2).flatten(2, 3);
+        self.out.forward(&places.map_or(y_bqd.shallow_clone(), |places| places.kept(&y_bqd)))
     }
 
-    fn feed_forward(&self, x_btd: &Tensor, mode: Mode) -> Tensor {
-        let inner = mode.dropout(self.intermediate.forward(x_btd).gelu("none"), self.activation_dropout);
+    fn feed_forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let inner = mode.dropout(self.intermediate.forward(x).gelu("none"), self.activation_dropout);
         self.output.forward(&inner)
     }
 }
 
-/// The mask as [`kernels::attention`] takes it, where that is faster than libtorch's: with dropout on a CPU, unless numbers are added.
-fn kernel_mask(mask: Option<&Tensor>, p: f64, x_btd: &Tensor) -> Option<Option<Tensor>> {
-    if p == 0.0 || x_btd.device() != Device::Cpu {
+/// The mask as [`kernels::attention`] takes it, where that is faster than libtorch's: in training on a CPU with dropout or in half precision,
+/// unless numbers are added.
+fn kernel_mask(mask: Option<&Tensor>, p: f64, query_bhqe: &Tensor, mode: Mode) -> Option<Option<Tensor>> {
+    let faster = matches!(mode, Mode::Train { .. }) && (p > 0.0 || query_bhqe.kind() == Kind::BFloat16);
+    if !faster || query_bhqe.device() != Device::Cpu {
         return None;
     }
     match mask {

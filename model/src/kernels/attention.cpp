@@ -1,5 +1,5 @@
-// Scaled dot-product attention with dropout: two batched products, and between them one pass over the scores, which stay in cache a row
-// at a time. libtorch's fused kernel for the CPU knows no dropout, and its other path makes seven passes.
+// Scaled dot-product attention for training: two batched products, and between them one pass over the scores, which stay in cache a row
+// at a time. libtorch's fused kernel for the CPU knows no dropout and learns in single precision, and its other path makes seven passes.
 
 #include "functions.h"
 #include "parallel.h"
@@ -30,8 +30,8 @@ struct Row {
     }
 };
 
-// Scores of a row to their softmax p, and to p with dropout. `length` is a multiple of WIDE in the buffer, −∞ behind the end.
-template <typename T>
+// Scores of a row to their softmax p, and to p with dropout beside it. `length` is a multiple of WIDE in the buffer, −∞ behind the end.
+template <bool DROPS, typename T>
 REPRISE_INLINE void forward_rows(
     T *scores, T *dropped, const bool *keys, int64_t rows_of_keys, Keep keep, float factor, int64_t length, int64_t begin, int64_t end
 ) {
@@ -40,7 +40,7 @@ REPRISE_INLINE void forward_rows(
     std::vector<float> buffer(padded);
     Row random_row(length);
     for (int64_t row = begin; row < end; row++) {
-        T *s = scores + row * length, *d = dropped + row * length;
+        T *s = scores + row * length, *d = DROPS ? dropped + row * length : nullptr;
         const bool *seen = keys == nullptr ? nullptr : keys + row / rows_of_keys * length;
         floats most = spread(lowest);
         for (int64_t i = 0; i < length; i += WIDE) {
@@ -53,7 +53,7 @@ REPRISE_INLINE void forward_rows(
                 x = load(lanes);
             }
             store(&buffer[i], x);
-            most = choose(x == x, larger(most, x), x);
+            most = larger(most, x);
         }
         const float top = largest(most);
         floats total = spread(0.0f);
@@ -63,19 +63,17 @@ REPRISE_INLINE void forward_rows(
             total += y;
         }
         const float share = 1.0f / sum(total);
-        const uint16_t *numbers = Row::of(random_row, keep, row * length, length);
+        const uint16_t *numbers = DROPS ? Row::of(random_row, keep, row * length, length) : nullptr;
         for (int64_t i = 0; i < length; i += WIDE) {
-            const int64_t left = length - i;
             const floats p = load(&buffer[i]) * share;
-            const floats kept = p * Keep::factor(keep, numbers + i);
-            if (left >= WIDE) store(s + i, p), store(d + i, kept);
-            else store_some(s + i, p, left), store_some(d + i, kept, left);
+            put(s, i, length, p);
+            if constexpr (DROPS) put(d, i, length, p * Keep::factor(keep, numbers + i));
         }
     }
 }
 
 // Gradients of a row of p with dropout to those of its scores, in place; p with dropout is made again beside it.
-template <typename T>
+template <bool DROPS, typename T>
 REPRISE_INLINE void backward_rows(
     T *gradients, const T *shares, T *dropped, Keep keep, float factor, int64_t length, int64_t begin, int64_t end
 ) {
@@ -83,29 +81,23 @@ REPRISE_INLINE void backward_rows(
     std::vector<float> buffer(padded);
     Row random_row(length);
     for (int64_t row = begin; row < end; row++) {
-        T *g = gradients + row * length, *d = dropped + row * length;
+        T *g = gradients + row * length, *d = DROPS ? dropped + row * length : nullptr;
         const T *p = shares + row * length;
-        const uint16_t *numbers = Row::of(random_row, keep, row * length, length);
+        const uint16_t *numbers = DROPS ? Row::of(random_row, keep, row * length, length) : nullptr;
         floats total = spread(0.0f);
         for (int64_t i = 0; i < length; i += WIDE) {
-            const int64_t left = length - i;
-            const bool whole = left >= WIDE;
-            const floats kept = Keep::factor(keep, numbers + i);
-            const floats share = whole ? load(p + i) : load_some(p + i, left, 0.0f);
-            const floats gradient = (whole ? load(g + i) : load_some(g + i, left, 0.0f)) * kept;
+            const floats share = get(p, i, length);
+            floats gradient = get(g, i, length);
+            if constexpr (DROPS) {
+                const floats kept = Keep::factor(keep, numbers + i);
+                gradient *= kept;
+                put(d, i, length, share * kept);
+            }
             store(&buffer[i], gradient);
             total += gradient * share;
-            if (whole) store(d + i, share * kept);
-            else store_some(d + i, share * kept, left);
         }
         const float mean = sum(total);
-        for (int64_t i = 0; i < length; i += WIDE) {
-            const int64_t left = length - i;
-            const floats share = left >= WIDE ? load(p + i) : load_some(p + i, left, 0.0f);
-            const floats result = (load(&buffer[i]) - mean) * share * factor;
-            if (left >= WIDE) store(g + i, result);
-            else store_some(g + i, result, left);
-        }
+        for (int64_t i = 0; i < length; i += WIDE) put(g, i, length, (load(&buffer[i]) - mean) * get(p, i, length) * factor);
     }
 }
 
@@ -113,53 +105,60 @@ REPRISE_INLINE void backward_rows(
     REPRISE_CLONES void forward_##SUFFIX(                                                                                                  \
         T *s, T *d, const bool *keys, int64_t rows_of_keys, Keep keep, float factor, int64_t length, int64_t begin, int64_t end            \
     ) {                                                                                                                                    \
-        forward_rows(s, d, keys, rows_of_keys, keep, factor, length, begin, end);                                                          \
+        if (d != nullptr) forward_rows<true>(s, d, keys, rows_of_keys, keep, factor, length, begin, end);                                  \
+        else forward_rows<false>(s, d, keys, rows_of_keys, keep, factor, length, begin, end);                                              \
     }                                                                                                                                      \
     REPRISE_CLONES void backward_##SUFFIX(                                                                                                 \
         T *g, const T *p, T *d, Keep keep, float factor, int64_t length, int64_t begin, int64_t end                                       \
     ) {                                                                                                                                    \
-        backward_rows(g, p, d, keep, factor, length, begin, end);                                                                          \
+        if (d != nullptr) backward_rows<true>(g, p, d, keep, factor, length, begin, end);                                                  \
+        else backward_rows<false>(g, p, d, keep, factor, length, begin, end);                                                              \
     }
 ROWS(float, float)
 ROWS(bfloat, c10::BFloat16)
 
-// N × T × T scores to shares in place; gives the shares with dropout.
+// Room for what dropout leaves of the shares: none where that is all of them.
+at::Tensor room(const at::Tensor &shares, Keep keep) { return keep.threshold > 0 ? at::empty_like(shares) : at::Tensor(); }
+
+template <typename T> T *start_of(at::Tensor &x) { return x.defined() ? x.mutable_data_ptr<T>() : nullptr; }
+
+// N × Q × T scores to shares in place; gives the shares with dropout.
 at::Tensor shares(at::Tensor &scores, const std::optional<at::Tensor> &keys, int64_t heads, Keep keep, float factor) {
-    at::Tensor dropped = at::empty_like(scores);
-    const int64_t length = scores.size(2), rows = scores.size(0) * length;
+    at::Tensor dropped = room(scores, keep);
+    const int64_t queries = scores.size(1), length = scores.size(2), rows = scores.size(0) * queries;
     const bool *seen = keys ? keys->const_data_ptr<bool>() : nullptr;
-    const int64_t rows_of_keys = heads * length;
+    const int64_t rows_of_keys = heads * queries;
     if (scores.scalar_type() == at::kBFloat16) {
-        auto *s = scores.mutable_data_ptr<c10::BFloat16>(), *d = dropped.mutable_data_ptr<c10::BFloat16>();
+        auto *s = scores.mutable_data_ptr<c10::BFloat16>(), *d = start_of<c10::BFloat16>(dropped);
         parallel(rows, 16, [&](int64_t begin, int64_t end) {
             forward_bfloat(s, d, seen, rows_of_keys, keep, factor, length, begin, end);
         });
     } else {
-        auto *s = scores.mutable_data_ptr<float>(), *d = dropped.mutable_data_ptr<float>();
+        auto *s = scores.mutable_data_ptr<float>(), *d = start_of<float>(dropped);
         parallel(rows, 16, [&](int64_t begin, int64_t end) {
             forward_float(s, d, seen, rows_of_keys, keep, factor, length, begin, end);
         });
     }
-    return dropped;
+    return dropped.defined() ? dropped : scores;
 }
 
 at::Tensor scores_of(at::Tensor &gradients, const at::Tensor &shares, Keep keep, float factor) {
-    at::Tensor dropped = at::empty_like(shares);
-    const int64_t length = shares.size(2), rows = shares.size(0) * length;
+    at::Tensor dropped = room(shares, keep);
+    const int64_t length = shares.size(2), rows = shares.size(0) * shares.size(1);
     if (shares.scalar_type() == at::kBFloat16) {
-        auto *g = gradients.mutable_data_ptr<c10::BFloat16>(), *d = dropped.mutable_data_ptr<c10::BFloat16>();
+        auto *g = gradients.mutable_data_ptr<c10::BFloat16>(), *d = start_of<c10::BFloat16>(dropped);
         const auto *p = shares.const_data_ptr<c10::BFloat16>();
         parallel(rows, 16, [&](int64_t begin, int64_t end) { backward_bfloat(g, p, d, keep, factor, length, begin, end); });
     } else {
-        auto *g = gradients.mutable_data_ptr<float>(), *d = dropped.mutable_data_ptr<float>();
+        auto *g = gradients.mutable_data_ptr<float>(), *d = start_of<float>(dropped);
         const auto *p = shares.const_data_ptr<float>();
         parallel(rows, 16, [&](int64_t begin, int64_t end) { backward_float(g, p, d, keep, factor, length, begin, end); });
     }
-    return dropped;
+    return dropped.defined() ? dropped : shares;
 }
 
 struct Attention : torch::autograd::Function<Attention> {
-    // N × T × E each, N being rows × heads.
+    // Queries N × Q × E, keys and values N × T × E, N being rows × heads.
     static at::Tensor forward(
         torch::autograd::AutogradContext *context, const at::Tensor &query, const at::Tensor &key, const at::Tensor &value,
         const std::optional<at::Tensor> &keys, int64_t heads, double p, int64_t random_key
@@ -197,13 +196,12 @@ at::Tensor attention(
     const at::Tensor &query, const at::Tensor &key, const at::Tensor &value, const std::optional<at::Tensor> &keys, double p,
     uint64_t random_key
 ) {
-    const int64_t rows = query.size(0), heads = query.size(1), frames = query.size(2), width = query.size(3);
-    TORCH_CHECK(key.size(2) == frames && value.size(2) == frames, "attention is of a sequence to itself");
-    const auto flat = [&](const at::Tensor &x) { return x.reshape({rows * heads, frames, width}); };
+    const int64_t rows = query.size(0), heads = query.size(1), queries = query.size(2), width = query.size(3);
+    const auto flat = [&](const at::Tensor &x) { return x.reshape({rows * heads, x.size(2), width}); };
     const std::optional<at::Tensor> seen = keys ? std::optional(keys->contiguous()) : std::nullopt;
     const at::Tensor y =
         Attention::apply(flat(query), flat(key), flat(value), seen, heads, p, static_cast<int64_t>(random_key));
-    return y.view({rows, heads, frames, width});
+    return y.view({rows, heads, queries, width});
 }
 
 } // namespace reprise

@@ -15,7 +15,8 @@ uint64_t draw_key();
 // x with dropout, added to `residual` where there is one.
 at::Tensor dropout(const at::Tensor &x, const std::optional<at::Tensor> &residual, double p, uint64_t key);
 
-// softmax(q kᵀ / √E) with dropout, times v; `keys` is B × T `bool`, true where frames may be attended to.
+// softmax(q kᵀ / √E) with dropout, times v, of B × H × Q × E and twice B × H × T × E; `keys` is B × T `bool`, true where frames may be
+// attended to.
 at::Tensor attention(
     const at::Tensor &query, const at::Tensor &key, const at::Tensor &value, const std::optional<at::Tensor> &keys, double p,
     uint64_t random_key

@@ -67,8 +67,8 @@ struct Keep {
     REPRISE_INLINE floats factor(const Keep &keep, const uint16_t *numbers) {
         halves half;
         std::memcpy(&half, numbers, sizeof half);
-        const ints kept = __builtin_convertvector(half, words) >= (words{} + keep.threshold);
-        return choose(kept, spread(keep.scale), spread(0.0f));
+        const words number = __builtin_convertvector(half, words);
+        return number >= (words{} + keep.threshold) ? spread(keep.scale) : spread(0.0f);
     }
 };
 

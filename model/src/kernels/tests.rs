@@ -86,8 +86,9 @@ fn attention_by_hand(q: &Tensor, k: &Tensor, v: &Tensor, keys_bt: Option<&Tensor
 }
 
 /// What dropout multiplies each share by.
-fn kept_factor(rows: i64, heads: i64, frames: i64, p: f64, key: u64) -> Tensor {
-    dropout_by(key, None, &Tensor::ones([rows, heads, frames, frames], CPU), p).to_kind(Kind::Double)
+fn kept_factor(size: &[i64], p: f64, key: u64) -> Tensor {
+    let ones = Tensor::ones(size, CPU);
+    if p > 0.0 { dropout_by(key, None, &ones, p) } else { ones }.to_kind(Kind::Double)
 }
 
 proptest! {
@@ -95,14 +96,15 @@ proptest! {
 
     #[test]
     fn attention_and_its_gradients_are_the_formula_s(
-        rows in 1i64..3, heads in 1i64..4, frames in 1i64..70, width in 1i64..20, p in 0.0f64..0.5, padded in any::<bool>(), key: u64,
+        rows in 1i64..3, heads in 1i64..4, queries in 1i64..70, frames in 1i64..70, width in 1i64..20,
+        p in prop_oneof![Just(0.0), 0.0f64..0.5], padded in any::<bool>(), key: u64,
     ) {
-        let size = [rows, heads, frames, width];
-        let inputs = [leaf(&size), leaf(&size), leaf(&size)];
-        let direction = Tensor::randn(size, CPU);
+        let size = |frames| [rows, heads, frames, width];
+        let inputs = [leaf(&size(queries)), leaf(&size(frames)), leaf(&size(frames))];
+        let direction = Tensor::randn(size(queries), CPU);
         let lengths: Vec<u64> = (0..rows).map(|row| (frames - row.min(frames - 1)) as u64).collect();
         let keys_bt = padded.then(|| crate::encoder::padding(&lengths, frames, Device::Cpu).logical_not());
-        let factor = kept_factor(rows, heads, frames, p, key);
+        let factor = kept_factor(&[rows, heads, queries, frames], p, key);
         let [q, k, v] = &inputs;
         let found = attention_by(key, [q, k, v], keys_bt.as_ref(), p);
         let exact: Vec<Tensor> = inputs.iter().map(|x| x.detach().to_kind(Kind::Double).set_requires_grad(true)).collect();
@@ -184,22 +186,28 @@ fn half_precision_stays_near_single_precision() {
         let ones = Tensor::ones([24], CPU);
         let z = group_norm_gelu(&y, &ones, &ones);
         let a = attention_by(9, [&q, &k, &v], None, 0.1);
-        (y, z, a)
+        let b = attention(&q.narrow(2, 0, 7), &k, &v, None, 0.0);
+        (y, z, a, b)
     };
     let single = run();
     let half = {
         let _autocast = Autocast::set(Device::Cpu, true).unwrap();
         run()
     };
-    for (half, single) in [(&half.0, &single.0), (&half.1, &single.1), (&half.2, &single.2)] {
+    for (half, single) in [(&half.0, &single.0), (&half.1, &single.1), (&half.2, &single.2), (&half.3, &single.3)] {
         assert_eq!(half.kind(), Kind::BFloat16);
         let distance = far(half, single) / single.abs().max().double_value(&[]);
         assert!(distance > 0.0 && distance < 0.02, "{distance}");
     }
     let after = run();
     assert_eq!(after.0.kind(), Kind::Float);
-    let of_half = gradients(&half.0, &Tensor::ones([1], CPU), &[&x, &weight]);
-    let of_single = gradients(&single.0, &Tensor::ones([1], CPU), &[&x, &weight]);
+    let direction = Tensor::ones([1], CPU);
+    let both = |run: &(Tensor, Tensor, Tensor, Tensor)| {
+        let mut found = gradients(&run.0, &direction, &[&x, &weight]);
+        found.extend(gradients(&run.3, &direction, &[&q, &k, &v]));
+        found
+    };
+    let (of_half, of_single) = (both(&half), both(&single));
     for (half, single) in of_half.iter().zip(&of_single) {
         assert_eq!(half.kind(), Kind::Float);
         assert!(far(half, single) < 0.02 * (1.0 + single.abs().max().double_value(&[])));

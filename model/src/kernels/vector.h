@@ -1,4 +1,5 @@
 // Sixteen numbers at a time, whatever the processor: the compiler makes one, two or four instructions of it, and the bits are the same.
+// A choice is written `condition ? x : y`: kept as a number, a condition is taken apart into sixteen.
 
 #pragma once
 
@@ -45,8 +46,7 @@ REPRISE_INLINE floats load(const c10::BFloat16 *from) {
 REPRISE_INLINE void store(c10::BFloat16 *to, floats x) {
     const words bits = (words)x;
     const words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const ints number = x == x;
-    const words chosen = (rounded & (words)number) | (0x7fc0u & ~(words)number);
+    const words chosen = x == x ? rounded : words{} + 0x7fc0u;
     const halves half = __builtin_convertvector(chosen, halves);
     std::memcpy(to, &half, sizeof half);
 }
@@ -64,6 +64,16 @@ template <typename T> REPRISE_INLINE void store_some(T *to, floats x, int64_t co
     for (int64_t i = 0; i < count; i++) to[i] = some[i];
 }
 
+// Sixteen from place `i` of a row of `length`, or those that are left of it with zeros behind them.
+template <typename T> REPRISE_INLINE floats get(const T *row, int64_t i, int64_t length) {
+    return length - i >= WIDE ? load(row + i) : load_some(row + i, length - i, 0.0f);
+}
+
+template <typename T> REPRISE_INLINE void put(T *row, int64_t i, int64_t length, floats x) {
+    if (length - i >= WIDE) store(row + i, x);
+    else store_some(row + i, x, length - i);
+}
+
 // The sum of the lanes, in one order.
 REPRISE_INLINE float sum(floats x) {
     float lanes[WIDE];
@@ -74,9 +84,7 @@ REPRISE_INLINE float sum(floats x) {
     return lanes[0];
 }
 
-REPRISE_INLINE floats choose(ints yes, floats x, floats y) { return (floats)(((ints)x & yes) | ((ints)y & ~yes)); }
-
-REPRISE_INLINE floats larger(floats x, floats y) { return choose(x > y, x, y); }
+REPRISE_INLINE floats larger(floats x, floats y) { return x > y ? x : y; }
 
 REPRISE_INLINE float largest(floats x) {
     float lanes[WIDE], most;
@@ -88,7 +96,7 @@ REPRISE_INLINE float largest(floats x) {
 
 // e to the x for x of at most 0, to about 1e-7 of the result: x = n ln 2 + r, and a polynomial of r. Below -87 it is 0; NaN stays NaN.
 REPRISE_INLINE floats exponential(floats x) {
-    const floats bounded = choose(x < spread(-87.0f), spread(-87.0f), x);
+    const floats bounded = x < spread(-87.0f) ? spread(-87.0f) : x;
     const ints n = __builtin_convertvector(bounded * 1.44269504088896341f - 0.5f, ints);
     const floats whole = __builtin_convertvector(n, floats);
     const floats r = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;
@@ -100,14 +108,13 @@ REPRISE_INLINE floats exponential(floats x) {
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
     const floats power = (floats)((words)(n + 127) << 23);
-    const floats result = choose(x < spread(-87.0f), spread(0.0f), y * power);
-    return choose(x == x, result, x);
+    const floats result = x < spread(-87.0f) ? spread(0.0f) : y * power;
+    return x == x ? result : x;
 }
 
 // The error function to 1.5e-7 (Abramowitz and Stegun, 7.1.26, the formula of libtorch's own kernels).
 REPRISE_INLINE floats error_function(floats x) {
-    const ints negative = x < spread(0.0f);
-    const floats magnitude = choose(negative, -x, x);
+    const floats magnitude = x < spread(0.0f) ? -x : x;
     const floats t = 1.0f / (1.0f + 0.3275911f * magnitude);
     floats y = spread(1.061405429f);
     y = y * t - 1.453152027f;
@@ -115,7 +122,7 @@ REPRISE_INLINE floats error_function(floats x) {
     y = y * t - 0.284496736f;
     y = y * t + 0.254829592f;
     y = 1.0f - y * t * exponential(-(magnitude * magnitude));
-    return choose(negative, -y, y);
+    return x < spread(0.0f) ? -y : y;
 }
 
 REPRISE_INLINE floats gelu(floats x) { return 0.5f * x * (1.0f + error_function(x * 0.70710678118654752f)); }

@@ -97,7 +97,7 @@ impl Training<'_> {
         let Self { settings, model, .. } = self;
         let device = model.store.device();
         let wave_bs = waves.wave_bs.f_to_device(device)?;
-        let taps = model.objective.taps(&settings.pretraining);
+        let taps = model.objective.taps_of(&settings.pretraining, selection);
         let pass = {
             let half = settings.pretraining.precision == Precision::Bf16;
             let _autocast = half.then(|| Autocast::set(device, true)).transpose()?;
