@@ -1,6 +1,7 @@
-"""A training step of transformers' HubertModel: eager, SDPA, fused AdamW, the loss of HuBERT at masked frames with the front-end's penalty.
+"""A training step of transformers' HubertModel: SDPA, fused AdamW, the loss of HuBERT at masked frames with the front-end's penalty; eager on the
+CPU, under `torch.compile` on the GPU.
 
-The argument names the case of training.rs. The nano network takes torchaudio's log-mel frames, two side by side, where HuBERT has
+The argument names the case of training.rs, or is `gpu` for gpu.rs. The nano network takes torchaudio's log-mel frames, two side by side, where HuBERT has
 convolutions, as Reprise's does.
 """
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 CASES = {
     "base-fp32": dict(rows=2, samples=160_000, clusters=500, dimension=256, half=False),
     "base-bf16": dict(rows=2, samples=160_000, clusters=500, dimension=256, half=True),
+    "gpu": dict(rows=14, samples=200_000, clusters=500, dimension=256, half=True, device="cuda", passes=16),
     "nano": dict(rows=4, samples=128_000, clusters=100, dimension=64, half=False),
     "nano-bf16": dict(rows=4, samples=128_000, clusters=100, dimension=64, half=True),
 }
@@ -61,10 +63,10 @@ class Pretraining(torch.nn.Module):
     def keep(self, _module, _inputs, output):
         self.features = output
 
-    def forward(self, wave, mask, labels):
+    def forward(self, wave, mask, places, labels):
         x = self.hubert(wave, mask_time_indices=mask).last_hidden_state
-        with torch.autocast("cpu", enabled=False):
-            frames = F.normalize(self.final_proj(x[mask].float()), dim=-1)
+        with torch.autocast(x.device.type, enabled=False):
+            frames = F.normalize(self.final_proj(x.flatten(0, 1)[places].float()), dim=-1)
             logits = frames @ F.normalize(self.units, dim=-1).T / 0.1
             loss = F.cross_entropy(logits, labels)
             return loss + 10 * self.features.float().square().mean() if self.penalised else loss
@@ -74,22 +76,35 @@ def main():
     name = sys.argv[1]
     case = CASES[name]
     torch.manual_seed(1)
-    model = Pretraining(name, case["clusters"], case["dimension"]).train()
+    device, passes = case.get("device", "cpu"), case.get("passes", 1)
+    model = Pretraining(name, case["clusters"], case["dimension"]).train().to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, fused=True)
-    wave = torch.randn(case["rows"], case["samples"])
+    wave = torch.randn(case["rows"], case["samples"], device=device)
     with torch.no_grad():
         frames = model.hubert.feature_extractor(wave[:1]).shape[2]
-    mask = (torch.arange(frames) % 2 == 0).repeat(case["rows"], 1)
-    labels = torch.randint(case["clusters"], (int(mask.sum()),))
+    mask = (torch.arange(frames, device=device) % 2 == 0).repeat(case["rows"], 1)
+    places = mask.flatten().nonzero().squeeze(1)
+    labels = torch.randint(case["clusters"], (len(places),), device=device)
+    forward = model
+    if device == "cuda":
+        # Its own assignment by a mask would break the graph.
+        spare = model.hubert.masked_spec_embed
+        model.hubert._mask_hidden_states = lambda x, mask_time_indices, attention_mask=None: torch.where(
+            mask_time_indices.unsqueeze(2), spare.to(x.dtype), x
+        )
+        forward = torch.compile(model)
 
     def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case["half"]):
-            loss = model(wave, mask, labels)
-        loss.backward()
+        total = 0.0
+        for _ in range(passes):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=case["half"]):
+                loss = forward(wave, mask, places, labels) / passes
+            loss.backward()
+            total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimiser.step()
         optimiser.zero_grad()
-        return loss.item()
+        return total.item()
 
     step()
     step()
