@@ -1,8 +1,9 @@
 //! Hidden states, the pretraining loss and its gradients against torchaudio's HuBERT (tests/fixtures/generate/network.py).
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use reprise_model::encoder::{Keep, Mode};
+use reprise_model::encoder::{Keep, Mode, Places};
 use reprise_model::framing::Rows;
 use reprise_model::hubert::{Hubert, Masks, Taps};
 use reprise_model::objective::Objective;
@@ -75,8 +76,10 @@ impl Case {
         };
         let unmasked = choose(&real_bt.logical_and(&hidden_bt.logical_not()));
         let masked = choose(&hidden_bt);
+        let hidden = Vec::<Vec<bool>>::try_from(&hidden_bt).unwrap();
+        let places = Places::new(&hidden, hidden[0].len(), Device::Cpu).map(Rc::new);
         let masks = Masks { time_bt: Some(hidden_bt), channel_bd: None };
-        Selection { masks, hidden: Vec::new(), views: vec![View { masked, unmasked }] }
+        Selection { masks, hidden, places, views: vec![View { masked, unmasked }] }
     }
 }
 
@@ -125,7 +128,7 @@ fn the_pretraining_loss_and_its_gradients_are_torchaudio_s() {
         let selection = case.selection(&arrays);
         let FrontEnd::Wave(wave) = &case.network.front_end else { panic!("torchaudio has waves alone") };
         let skipped = vec![false; hubert.depth()];
-        let taps = objective.taps(&case.pretraining);
+        let taps = objective.taps_of(&case.pretraining, &selection);
         for kind in [Kind::Float, Kind::Double] {
             store.set_kind(kind);
             store.variables().values_mut().for_each(Tensor::zero_grad);

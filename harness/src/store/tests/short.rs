@@ -43,7 +43,10 @@ fn a_store_that_spells_everything_out_is_read() {
     assert_eq!(SpecHash::of(&store.canonical(&run.id).unwrap()), run.spec);
     assert_eq!(store.recipe(&run).unwrap().expect("a recipe").experiment.spec_hash(), run.spec);
     let Manifest { kind, canonical, settings, .. } = output(&store, &run).manifest;
-    assert_eq!((settings.kind(), hex::encode(settings.canonical())), (kind.as_str(), canonical));
+    assert_eq!(hex::encode(settings.canonical()), canonical);
+    // The program that wrote it had an earlier version of the stage.
+    let name = |kind: &str| kind.split('/').next().map(str::to_owned);
+    assert_eq!((name(settings.kind()), kind.as_str()), (name(&kind), "finetune/4"));
 }
 
 #[test]
