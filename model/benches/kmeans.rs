@@ -1,8 +1,8 @@
 //! k-means beside scikit-learn's `MiniBatchKMeans`, both with the settings that HuBERT's labels were made with, on the same frames.
 //!
 //! Parts: `large` and `small` compare times, `inertia-large` and `inertia-small` how well the codebooks fit frames that neither side saw
-//! (`--seeds N`, or 10; each is kept as it comes, and `--continue` goes on after them), `growth` measures ours alone. Each keeps a record of its own, because `large` takes minutes a round
-//! (`--rounds N`, or 2). `phases-large` and `phases-small`, which must be named, show where our time goes and keep nothing.
+//! (`--seeds N`, or 10; each is kept as it comes, and `--continue` goes on after them), `growth` measures ours alone. Each keeps a record of its
+//! own, because `large` takes minutes a round (`--rounds N`, or 2). `phases-large` and `phases-small`, which must be named, show where our time goes and keep nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

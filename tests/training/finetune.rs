@@ -89,6 +89,14 @@ pub fn work(root: &Path, name: &str, stage: Stage, inputs: &[(Role, PathBuf)], a
     Work { request, report, device: tch::Device::Cpu }
 }
 
+/// A folder with the corpora `letters`, to train on, and `spelt`.
+pub fn corpora() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    tones(folder.path(), "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
+    tones(folder.path(), "spelt", &["abc", "bad zz"]);
+    folder
+}
+
 fn finetune(root: &Path, name: &str, settings: &FinetuneStage, attempt: u32) -> Vec<contract::Score> {
     let inputs = ["letters", "spelt"].map(|name| (Role::Corpus(split(name)), root.join(name)));
     stage::execute(&mut work(root, name, Stage::Finetune(settings.clone()), &inputs, attempt)).unwrap()
@@ -105,10 +113,8 @@ fn decode(root: &Path) -> Vec<contract::Score> {
 #[test]
 fn a_fine_tuning_with_layers_computed_twice_has_the_same_bits_before_and_after_the_end_of_the_freeze() {
     let _turn = turn();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = corpora();
     let root = folder.path();
-    tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
-    tones(root, "spelt", &["abc", "bad zz"]);
     let settings = settings(12, 6);
     finetune(root, "kept", &settings, 1);
     let inputs = ["letters", "spelt"].map(|name| (Role::Corpus(split(name)), root.join(name)));
@@ -122,10 +128,8 @@ fn a_fine_tuning_with_layers_computed_twice_has_the_same_bits_before_and_after_t
 #[test]
 fn a_killed_fine_tuning_continues_to_the_bit_across_the_end_of_the_freeze() {
     let _turn = turn();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = corpora();
     let root = folder.path();
-    tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
-    tones(root, "spelt", &["abc", "bad zz"]);
     let settings = settings(12, 11);
     finetune(root, "whole", &settings, 1);
     // What a kill after step 11 leaves behind.

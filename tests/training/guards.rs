@@ -12,7 +12,7 @@ use reprise_spec::metrics::Log;
 use reprise_spec::stage::{FinetuneStage, PretrainStage, Role, Stage};
 use serde_json::{Value, json};
 
-use super::finetune::{self, tones};
+use super::finetune;
 use super::wav2vec2::contrastive;
 use super::{LOG_MEL, assert_same, data, outputs, settings, split, turn, work};
 
@@ -217,10 +217,8 @@ fn tune(root: &Path, name: &str, settings: &FinetuneStage, attempt: u32) -> Resu
 #[test]
 fn fine_tuning_is_guarded_step_by_step() {
     let _turn = turn();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = finetune::corpora();
     let root = folder.path();
-    tones(root, "letters", &["abba cab", "bed", "dada be", "ad", "cede"]);
-    tones(root, "spelt", &["abc", "bad zz"]);
     let with = |peak: f64, guards: Value| -> FinetuneStage {
         let mut words = serde_json::to_value(finetune::settings(14, 2)).unwrap();
         words["finetuning"]["schedule"]["peak"] = json!(peak);

@@ -1,8 +1,8 @@
 """A training step of transformers' HubertModel: SDPA, fused AdamW, the loss of HuBERT at masked frames with the front-end's penalty; eager on the
 CPU, under `torch.compile` on the GPU.
 
-The argument names the case of training.rs, or is `gpu` for gpu.rs. The nano network takes torchaudio's log-mel frames, two side by side, where HuBERT has
-convolutions, as Reprise's does.
+The argument names the case of training.rs, or is `gpu` for gpu.rs. The nano network takes torchaudio's log-mel frames, two side by side, where
+HuBERT has convolutions, as Reprise's does.
 """
 
 import json

@@ -69,7 +69,6 @@ pub struct Ours {
     wave_bs: Tensor,
     masks: Masks,
     places: Rc<Places>,
-    places_n: Tensor,
     units_n: Tensor,
 }
 
@@ -87,12 +86,12 @@ impl Ours {
         let frames = reprise_spec::arithmetic::frames(case.samples as u64) as i64;
         // Every other frame, as many as the published settings hide.
         let time_bt = Tensor::arange(frames, (Kind::Int64, device)).remainder(2).eq(0).repeat([case.rows, 1]);
-        let places_n = time_bt.flatten(0, -1).nonzero().squeeze_dim(1);
-        let units_n = Tensor::randint(case.clusters as i64, [places_n.size()[0]], (Kind::Int64, device));
+        let masked = time_bt.sum(Kind::Int64).int64_value(&[]);
+        let units_n = Tensor::randint(case.clusters as i64, [masked], (Kind::Int64, device));
         let hidden = vec![(0..frames).map(|frame| frame % 2 == 0).collect(); case.rows as usize];
         let places = Places::new(&hidden, frames as usize, device).expect("some frames").into();
         let masks = Masks { time_bt: Some(time_bt), channel_bd: None };
-        Self { case, store, hubert, head, adam, wave_bs, masks, places, places_n, units_n }
+        Self { case, store, hubert, head, adam, wave_bs, masks, places, units_n }
     }
 
     /// The loss of a pass.
@@ -104,9 +103,7 @@ impl Ours {
             let _autocast = self.case.half.then(|| Autocast::set(self.case.device, true).expect("autocast"));
             self.hubert.forward(&self.wave_bs, None, &self.masks, mode, Taps::OutputAt(&self.places))
         };
-        let output_btd = &pass.outputs[0];
-        let x_nd = output_btd.reshape([-1, output_btd.size()[2]]).index_select(0, &self.places_n);
-        let score = self.head.score(&x_nd, &[self.units_n.shallow_clone()]).remove(0);
+        let score = self.head.score(&self.places.of(&pass.outputs[0]), &[self.units_n.shallow_clone()]).remove(0);
         (score.loss / score.frames as f64 + pass.penalty * 10.0) / self.case.passes as f64
     }
 
