@@ -7,16 +7,24 @@ use std::process::exit;
 use xtask::{build_id, libtorch};
 
 /// C++ for what tch lacks; see `src/shim.rs` and `src/kernels.rs`.
-const SHIM: [&str; 5] = [
+const SHIM: [&str; 7] = [
     "src/shim.cpp",
     "src/kernels/attention.cpp",
+    "src/kernels/blocks.cpp",
     "src/kernels/dropout.cpp",
     "src/kernels/front_end.cpp",
     "src/kernels/recompute.cpp",
+    "src/kernels/rows.cpp",
 ];
 
-const HEADERS: [&str; 4] =
-    ["src/kernels/functions.h", "src/kernels/parallel.h", "src/kernels/random.h", "src/kernels/vector.h"];
+const HEADERS: [&str; 6] = [
+    "src/kernels/attention.h",
+    "src/kernels/functions.h",
+    "src/kernels/parallel.h",
+    "src/kernels/random.h",
+    "src/kernels/rows.h",
+    "src/kernels/vector.h",
+];
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");

@@ -76,16 +76,17 @@ impl LogMel {
         }
     }
 
-    /// Natural logarithm of the mel energies, floored at the smallest step of `f32` at 1.
+    /// Natural logarithm of the mel energies, floored at the smallest step of `f32` at 1; in single precision where autocast is off.
     ///
     /// `wave_bs` is `f32` in `[-1, 1]` with at least 400 samples; the result is B × T × M.
     pub fn forward(&self, wave_bs: &Tensor) -> Tensor {
         let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
-        let power_btf = match (wave_bs.size()[0], wave_bs.device(), wave_bs.kind(), wave_bs.requires_grad()) {
-            (1, Device::Cpu, Kind::Float, false) => return logarithms(&self.of_one(wave_bs, &frames_bts)),
-            _ => self.power(&frames_bts),
-        };
-        logarithms(&power_btf.matmul(&self.filters_fm))
+        if (wave_bs.device(), wave_bs.kind(), wave_bs.requires_grad()) != (Device::Cpu, Kind::Float, false) {
+            return logarithms(&self.power(&frames_bts).matmul(&self.filters_fm));
+        }
+        let of_row = |row| self.of_one(&wave_bs.narrow(0, row, 1), &frames_bts.narrow(0, row, 1));
+        let rows: Vec<Tensor> = (0..wave_bs.size()[0]).map(of_row).collect();
+        logarithms(&Tensor::cat(&rows, 0))
     }
 
     /// Of frames (B × T × S) as B × T × F.
@@ -244,23 +245,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_wave_has_the_bits_of_its_row_in_the_common_way() {
-        for (bins, frames) in [
-            (CEPSTRAL_BINS, 1),
-            (40, 2),
-            (CEPSTRAL_BINS, 511),
-            (CEPSTRAL_BINS, 512),
-            (MEL_BINS, 513),
-            (40, 1025),
-            (80, 1300),
+    fn waves_on_a_cpu_have_the_bits_of_the_common_way() {
+        for (rows, bins, frames) in [
+            (1, CEPSTRAL_BINS, 1),
+            (3, 40, 1),
+            (1, 40, 2),
+            (2, CEPSTRAL_BINS, 511),
+            (1, CEPSTRAL_BINS, 512),
+            (4, 40, 798),
+            (1, MEL_BINS, 513),
+            (1, 40, 1025),
+            (5, 80, 1300),
         ] {
             let log_mel = LogMel::new(bins, Device::Cpu);
             let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64 + 7;
-            let wave_1s = (Tensor::arange(samples, (Kind::Float, Device::Cpu)).square() * 1e-6).sin().unsqueeze(0);
-            let frames_1ts = wave_1s.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
-            let common_1tm = logarithms(&log_mel.power(&frames_1ts).matmul(&log_mel.filters_fm));
-            assert_eq!(common_1tm.size(), [1, frames, bins as i64]);
-            assert!(log_mel.forward(&wave_1s).equal(&common_1tm), "{frames} frames of {bins} bins");
+            let angles = (Tensor::arange(rows * samples, (Kind::Float, Device::Cpu)) % 100_003.0).square() * 1e-6;
+            let wave_bs = angles.sin().view([rows, samples]);
+            let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
+            let common_btm = logarithms(&log_mel.power(&frames_bts).matmul(&log_mel.filters_fm));
+            assert_eq!(common_btm.size(), [rows, frames, bins as i64]);
+            assert!(log_mel.forward(&wave_bs).equal(&common_btm), "{rows} × {frames} frames of {bins} bins");
         }
     }
 }

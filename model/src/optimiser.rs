@@ -94,11 +94,9 @@ impl Adam {
             }
         }
         self.step += 1;
-        let steps: Vec<Tensor> = self
-            .parameters
-            .iter()
-            .map(|parameter| Tensor::full([0i64; 0], self.step as f64, (Kind::Float, parameter.device())))
-            .collect();
+        let count = |parameter: &Tensor| Tensor::full([0i64; 0], self.step as f64, (Kind::Float, parameter.device()));
+        let count = self.parameters.first().map(count);
+        let steps: Vec<Tensor> = count.iter().cycle().take(all.len()).map(Tensor::shallow_clone).collect();
         let (beta1, beta2) = (self.settings.beta1.get(), self.settings.beta2.get());
         let epsilon = self.settings.epsilon.get();
         let settings = AdamW {

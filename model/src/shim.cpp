@@ -109,6 +109,8 @@ char *reprise_autocast(bool on_cuda, bool on, bool forget, bool *before) {
     });
 }
 
+bool reprise_lowers(void) { return at::autocast::is_autocast_enabled(at::kCPU); }
+
 // Takes the gradients away, so that the next ones are written and not added.
 char *reprise_clear_gradients(at::Tensor *const *tensors, size_t count) {
     return guarded([&] {
@@ -127,6 +129,28 @@ char *reprise_dropout(at::Tensor *x, at::Tensor *residual, double p, uint64_t ke
 char *reprise_attention(at::Tensor *query, at::Tensor *key, at::Tensor *value, at::Tensor *keys, double p, uint64_t random_key, at::Tensor **out) {
     return guarded([&] {
         *out = new at::Tensor(reprise::attention(lowered(*query), lowered(*key), lowered(*value), optional(keys), p, random_key));
+    });
+}
+
+char *reprise_feed_forward_block(
+    at::Tensor *residual, at::Tensor *x, at::Tensor *const *weights, const double *p, const uint64_t *keys, at::Tensor **out
+) {
+    return guarded([&] {
+        *out = new at::Tensor(
+            reprise::feed_forward_block(*residual, *x, list(weights, 4), reprise::Keep(keys[0], p[0]), reprise::Keep(keys[1], p[1]))
+        );
+    });
+}
+
+char *reprise_attention_block(
+    at::Tensor *residual, at::Tensor *x, at::Tensor *queries, at::Tensor *kept, at::Tensor *const *weights, at::Tensor *seen, int64_t heads,
+    const double *p, const uint64_t *keys, at::Tensor **out
+) {
+    return guarded([&] {
+        *out = new at::Tensor(reprise::attention_block(
+            *residual, *x, {optional(queries), optional(kept)}, list(weights, 8), optional(seen), heads, reprise::Keep(keys[0], p[0]),
+            reprise::Keep(keys[1], p[1])
+        ));
     });
 }
 

@@ -10,6 +10,7 @@ use super::{Mode, Places};
 use crate::analysis::similarity::{self, Attention};
 use crate::kernels;
 use crate::layers::{LayerNorm, Linear};
+use crate::shim;
 
 /// Parameters `attention.{q,k,v,out}_proj.*`, `layer_norm.*`, `feed_forward.{intermediate,output}_dense.*`, `final_layer_norm.*`.
 #[derive(Debug)]
@@ -58,21 +59,46 @@ impl Layer {
         let residual = places.map_or_else(|| x_btd.shallow_clone(), |places| places.of(x_btd));
         match self.placement {
             LayerNormPlacement::Post => {
-                let attended = self.attend(x_btd, mask, mode, places);
-                let x = self.attention_norm.forward(&self.add(&residual, &attended, mode));
-                self.final_norm.forward(&self.add(&x, &self.feed_forward(&x, mode), mode))
+                let x = self.attention_norm.forward(&self.add_attention(&residual, x_btd, mask, mode, places));
+                self.final_norm.forward(&self.add_feed_forward(&x, &x, mode))
             }
             LayerNormPlacement::Pre => {
-                let attended = self.attend(&self.attention_norm.forward(x_btd), mask, mode, places);
-                let x = self.add(&residual, &attended, mode);
-                self.add(&x, &self.feed_forward(&self.final_norm.forward(&x), mode), mode)
+                let x = self.add_attention(&residual, &self.attention_norm.forward(x_btd), mask, mode, places);
+                self.add_feed_forward(&x, &self.final_norm.forward(&x), mode)
             }
         }
     }
 
-    /// What a part of the block gives, with dropout, on top of what went in.
-    fn add(&self, x: &Tensor, y: &Tensor, mode: Mode) -> Tensor {
-        mode.add(x, y, self.residual_dropout)
+    /// `residual` and, with dropout, what attention gives of `x_btd`.
+    fn add_attention(
+        &self,
+        residual: &Tensor,
+        x_btd: &Tensor,
+        mask: Option<&Tensor>,
+        mode: Mode,
+        places: Option<&Places>,
+    ) -> Tensor {
+        let Some(keys_bt) = keys(mask).filter(|_| in_blocks(mode, x_btd)) else {
+            return mode.add(residual, &self.attend(x_btd, mask, mode, places), self.residual_dropout);
+        };
+        let queries = places.map(|places| places.queries(x_btd));
+        let asked = queries.as_ref().zip(places);
+        let asked = asked.map(|(queries, places)| kernels::Asked { queries, kept: places.of_queries() });
+        let (query, key, value, out) = (&self.query, &self.key, &self.value, &self.out);
+        let attention = kernels::SelfAttention { query, key, value, out, heads: self.heads };
+        let drops = kernels::Drops { inner: self.attention_dropout, outer: self.residual_dropout };
+        let residual = residual.to_kind(Kind::Float);
+        kernels::attention_block(&residual, &x_btd.to_kind(Kind::Float), asked, attention, keys_bt.as_ref(), drops)
+    }
+
+    /// `residual` and, with dropout, what the feed-forward network gives of `x`.
+    fn add_feed_forward(&self, residual: &Tensor, x: &Tensor, mode: Mode) -> Tensor {
+        if in_blocks(mode, x) {
+            let drops = kernels::Drops { inner: self.activation_dropout, outer: self.residual_dropout };
+            return kernels::feed_forward_block(residual, x, &self.intermediate, &self.output, drops);
+        }
+        let inner = mode.dropout(self.intermediate.forward(x).gelu("none"), self.activation_dropout);
+        mode.add(residual, &self.output.forward(&inner), self.residual_dropout)
     }
 
     fn attend(&self, x_btd: &Tensor, mask: Option<&Tensor>, mode: Mode, places: Option<&Places>) -> Tensor {
@@ -87,7 +113,8 @@ impl Layer {
         }
         let p = mode.probability(self.attention_dropout);
         let value_bhte = split(x_btd, &self.value);
-        let y_bhqe = match kernel_mask(mask, p, &query_bhqe, mode) {
+        // libtorch's own knows no dropout on a CPU, and takes seven passes instead.
+        let y_bhqe = match keys(mask).filter(|_| p > 0.0 && x_btd.device() == Device::Cpu) {
             Some(keys_bt) => kernels::attention(&query_bhqe, &key_bhte, &value_bhte, keys_bt.as_ref(), p),
             None => {
                 let added = places.zip(mask.filter(|mask| mask.kind() != Kind::Bool));
@@ -99,20 +126,15 @@ impl Layer {
         let y_bqd = y_bhqe.transpose(1, 2).flatten(2, 3);
         self.out.forward(&places.map_or(y_bqd.shallow_clone(), |places| places.kept(&y_bqd)))
     }
-
-    fn feed_forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let inner = mode.dropout(self.intermediate.forward(x).gelu("none"), self.activation_dropout);
-        self.output.forward(&inner)
-    }
 }
 
-/// The mask as [`kernels::attention`] takes it, where that is faster than libtorch's: in training on a CPU with dropout or in half precision,
-/// unless numbers are added.
-fn kernel_mask(mask: Option<&Tensor>, p: f64, query_bhqe: &Tensor, mode: Mode) -> Option<Option<Tensor>> {
-    let faster = matches!(mode, Mode::Train { .. }) && (p > 0.0 || query_bhqe.kind() == Kind::BFloat16);
-    if !faster || query_bhqe.device() != Device::Cpu {
-        return None;
-    }
+/// Whether halves of the layer are functions of their own: in training on a CPU in half precision.
+fn in_blocks(mode: Mode, x: &Tensor) -> bool {
+    matches!(mode, Mode::Train { .. }) && x.device() == Device::Cpu && shim::lowers()
+}
+
+/// The mask as our own attention takes it, B × T; none where it is of numbers that are added.
+fn keys(mask: Option<&Tensor>) -> Option<Option<Tensor>> {
     match mask {
         None => Some(None),
         Some(mask) => (mask.kind() == Kind::Bool).then(|| Some(mask.squeeze_dim(1).squeeze_dim(1))),

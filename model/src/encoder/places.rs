@@ -50,6 +50,11 @@ impl Places {
         x_btd.flatten(0, 1).index_select(0, &self.queries_bq.flatten(0, 1)).view([rows, queries, -1])
     }
 
+    /// Their N places in the B · Q queries.
+    pub(super) fn of_queries(&self) -> &Tensor {
+        &self.kept_n
+    }
+
     /// B × Q × D to N × D.
     pub(super) fn kept(&self, x_bqd: &Tensor) -> Tensor {
         x_bqd.flatten(0, 1).index_select(0, &self.kept_n)

@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 use crate::encoder;
 use crate::features::LogMel;
 use crate::layers::parameter;
+use crate::shim;
 
 /// Parameters `conv_layers.{i}.conv.{weight,bias}` where frames are convolved, none where they are stacked.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ impl LogMelFrontEnd {
 
     /// B × S to B × T × C; `samples` are those of each row that aren't padding.
     pub fn forward(&self, wave_bs: &Tensor, samples: Option<&[u64]>) -> Tensor {
-        let mel_bfm = tch::no_grad(|| self.bank.forward(wave_bs));
+        // Energies span more than bfloat16 tells apart.
+        let mel_bfm = shim::in_single_precision(wave_bs.device(), || tch::no_grad(|| self.bank.forward(wave_bs)));
         let (rows, longest) = wave_bs.size2().expect("a wave has two dimensions");
         let samples = samples.map_or_else(|| vec![longest as u64; rows as usize], <[u64]>::to_vec);
         let mut frames: Vec<u64> = samples.iter().map(|&samples| feature_frames(samples)).collect();

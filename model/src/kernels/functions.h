@@ -2,10 +2,13 @@
 
 #pragma once
 
+#include "random.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace reprise {
 
@@ -20,6 +23,22 @@ at::Tensor dropout(const at::Tensor &x, const std::optional<at::Tensor> &residua
 at::Tensor attention(
     const at::Tensor &query, const at::Tensor &key, const at::Tensor &value, const std::optional<at::Tensor> &keys, double p,
     uint64_t random_key
+);
+
+// Where a last layer asks: queries of its own, and which of their rows it gives.
+struct Asked {
+    std::optional<at::Tensor> queries, kept;
+};
+
+// `residual` plus dropout of the feed-forward network of x: weight and bias of the inner, weight and bias of the outer projection; in bfloat16
+// within. As [`dropout`]: `inner` behind GELU, `outer` of what is added.
+at::Tensor
+feed_forward_block(const at::Tensor &residual, const at::Tensor &x, const std::vector<at::Tensor> &weights, Keep inner, Keep outer);
+
+// `residual` plus dropout of self-attention of x: weights and biases of queries, keys, values and output; `inner` drops shares.
+at::Tensor attention_block(
+    const at::Tensor &residual, const at::Tensor &x, const Asked &asked, const std::vector<at::Tensor> &weights,
+    const std::optional<at::Tensor> &keys, int64_t heads, Keep inner, Keep outer
 );
 
 // Convolution over time of frames that hold their channels side by side.

@@ -7,6 +7,8 @@
 
 #include "vector.h"
 
+#include <vector>
+
 namespace reprise {
 
 // Elements that one call makes numbers for.
@@ -69,6 +71,22 @@ struct Keep {
         std::memcpy(&half, numbers, sizeof half);
         const words number = __builtin_convertvector(half, words);
         return number >= (words{} + keep.threshold) ? spread(keep.scale) : spread(0.0f);
+    }
+};
+
+// Room for the numbers of up to `most` elements that follow each other.
+struct Numbers {
+    std::vector<uint16_t> numbers;
+
+    explicit Numbers(int64_t most) : numbers(((most + GROUP - 1) / GROUP + 1) * GROUP + WIDE) {}
+
+    // Those of the elements from `begin` on.
+    REPRISE_INLINE const uint16_t *of(Numbers &room, const Keep &keep, int64_t begin, int64_t count) {
+        const int64_t first = begin / GROUP, last = (begin + count - 1) / GROUP;
+        for (int64_t group = first; group <= last; group++) {
+            random(keep.key, static_cast<uint64_t>(group), room.numbers.data() + (group - first) * GROUP);
+        }
+        return room.numbers.data() + (begin - first * GROUP);
     }
 };
 

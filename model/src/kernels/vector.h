@@ -112,24 +112,25 @@ REPRISE_INLINE floats exponential(floats x) {
     return x == x ? result : x;
 }
 
-// The error function to 1.5e-7 (Abramowitz and Stegun, 7.1.26, the formula of libtorch's own kernels).
-REPRISE_INLINE floats error_function(floats x) {
+// Φ of the normal distribution to 1e-7, from e^(−x²/2): by the error function (Abramowitz and Stegun, 7.1.26, the formula of libtorch's own
+// kernels).
+REPRISE_INLINE floats below(floats x, floats density) {
     const floats magnitude = x < spread(0.0f) ? -x : x;
-    const floats t = 1.0f / (1.0f + 0.3275911f * magnitude);
+    const floats t = 1.0f / (1.0f + (0.3275911f * 0.70710678118654752f) * magnitude);
     floats y = spread(1.061405429f);
     y = y * t - 1.453152027f;
     y = y * t + 1.421413741f;
     y = y * t - 0.284496736f;
     y = y * t + 0.254829592f;
-    y = 1.0f - y * t * exponential(-(magnitude * magnitude));
-    return x < spread(0.0f) ? -y : y;
+    const floats beyond = 0.5f * (y * t * density);
+    return x < spread(0.0f) ? beyond : 1.0f - beyond;
 }
 
-REPRISE_INLINE floats gelu(floats x) { return 0.5f * x * (1.0f + error_function(x * 0.70710678118654752f)); }
+REPRISE_INLINE floats gelu(floats x) { return x * below(x, exponential(x * x * -0.5f)); }
 
 REPRISE_INLINE floats gelu_slope(floats x) {
-    const floats below = 0.5f * (1.0f + error_function(x * 0.70710678118654752f));
-    return below + x * 0.39894228040143268f * exponential(x * x * -0.5f);
+    const floats density = exponential(x * x * -0.5f);
+    return below(x, density) + x * 0.39894228040143268f * density;
 }
 
 } // namespace reprise
