@@ -15,6 +15,9 @@ const SHIM: [&str; 5] = [
     "src/kernels/recompute.cpp",
 ];
 
+/// The same, with products fused into sums where the processor can: the file says why.
+const FUSED: &str = "src/kernels/positional.cpp";
+
 const HEADERS: [&str; 4] =
     ["src/kernels/functions.h", "src/kernels/parallel.h", "src/kernels/random.h", "src/kernels/vector.h"];
 
@@ -69,23 +72,29 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 }
 
 fn compile_shim(torch: &Path) {
-    cc::Build::new()
+    // Equal bits with and without fused instructions, but for one file.
+    shim_build(torch, "-ffp-contract=off").files(SHIM).compile("reprise_shim");
+    shim_build(torch, "-ffp-contract=fast").file(FUSED).compile("reprise_fused");
+    for file in SHIM.iter().chain(&HEADERS).chain([&FUSED]) {
+        println!("cargo::rerun-if-changed={file}");
+    }
+}
+
+fn shim_build(torch: &Path, contraction: &str) -> cc::Build {
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .pic(true)
         .debug(false)
         .opt_level(3) // whatever the profile: these loops are what training waits for
         .flag_if_supported("-Wno-psabi")
-        .flag_if_supported("-ffp-contract=off") // equal bits with and without fused instructions
+        .flag_if_supported(contraction)
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(torch.join("include"))
-        .include(torch.join("include/torch/csrc/api/include"))
-        .files(SHIM)
-        .compile("reprise_shim");
-    for file in SHIM.iter().chain(&HEADERS) {
-        println!("cargo::rerun-if-changed={file}");
-    }
+        .include(torch.join("include/torch/csrc/api/include"));
+    build
 }
 
 fn variable(name: &str) -> String {

@@ -141,6 +141,10 @@ char *reprise_group_norm_gelu(at::Tensor *x, at::Tensor *weight, at::Tensor *bia
     return guarded([&] { *out = new at::Tensor(reprise::group_norm_gelu(*x, *weight, *bias, epsilon)); });
 }
 
+char *reprise_positional(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, int64_t groups, at::Tensor **out) {
+    return guarded([&] { *out = new at::Tensor(reprise::positional(*x, *weight, *bias, groups)); });
+}
+
 char *reprise_recomputed(
     at::Tensor *x, at::Tensor *more, void *state, char *(*run)(void *, at::Tensor *, at::Tensor *, at::Tensor **), void (*drop)(void *),
     at::Tensor **out

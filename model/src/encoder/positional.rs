@@ -8,7 +8,11 @@ use tch::nn::{self, Init, Path};
 use tch::{Device, Tensor};
 
 use super::Mode;
+use crate::kernels;
 use crate::layers::parameter;
+
+/// MEASURED
+const NARROW: i64 = 16;
 
 /// Parameters `weight_g` (1 × 1 × kernel), `weight_v` (D × D/groups × kernel) and `bias` (D).
 #[derive(Debug)]
@@ -44,6 +48,9 @@ impl PositionalConvolution {
         let half = self.v_dck.size()[2] / 2;
         let frames = x_btd.size()[1];
         if let (Mode::Train { .. }, Device::Cpu) = (mode, x_btd.device()) {
+            if self.v_dck.size()[1] < NARROW {
+                return kernels::positional(x_btd, &weight, &self.bias, self.groups);
+            }
             // As an image of one line that holds its channels side by side, which libtorch convolves without moving it.
             let x_bd1t = x_btd.unsqueeze(1).permute([0, 3, 1, 2]);
             let weight = weight.unsqueeze(2);
