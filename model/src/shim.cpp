@@ -109,6 +109,8 @@ char *reprise_autocast(bool on_cuda, bool on, bool forget, bool *before) {
     });
 }
 
+bool reprise_autocasts(bool on_cuda) { return at::autocast::is_autocast_enabled(on_cuda ? at::kCUDA : at::kCPU); }
+
 // Takes the gradients away, so that the next ones are written and not added.
 char *reprise_clear_gradients(at::Tensor *const *tensors, size_t count) {
     return guarded([&] {

@@ -12,6 +12,7 @@ unsafe extern "C" {
     fn reprise_switches(values: *mut bool) -> *mut c_char;
     fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
     fn reprise_keep_memory();
+    fn reprise_autocasts(on_cuda: bool) -> bool;
     fn reprise_autocast(on_cuda: bool, on: bool, forget: bool, before: *mut bool) -> *mut c_char;
     fn reprise_clear_gradients(tensors: *const *mut c_void, count: usize) -> *mut c_char;
     fn reprise_adamw(
@@ -120,6 +121,12 @@ impl Drop for Autocast {
         let _ =
             checked(unsafe { reprise_autocast(self.on_cuda, self.before, self.on && !self.before, &raw mut ended) });
     }
+}
+
+/// Whether products on a device compute in bfloat16.
+pub fn autocasts(device: Device) -> bool {
+    // SAFETY: it reads a number of this thread.
+    unsafe { reprise_autocasts(device.is_cuda()) }
 }
 
 /// Takes the gradients of `parameters` away, so that the next backward pass writes them and needn't add.
