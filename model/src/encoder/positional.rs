@@ -68,3 +68,31 @@ impl PositionalConvolution {
 fn tap_norms(v_dck: &Tensor) -> Tensor {
     v_dck.square().sum_dim_intlist([0i64, 1].as_slice(), true, None::<tch::Kind>).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+    use tch::nn::VarStore;
+
+    use super::*;
+    use crate::encoder::Keep;
+    use crate::shim::Autocast;
+
+    #[test]
+    fn training_and_evaluation_agree_whoever_convolves() {
+        // Channels of a group, autocast, and the kind that its convolution gives.
+        let cases = [(NARROW, true, Kind::Float), (NARROW + 1, true, Kind::BFloat16), (NARROW + 1, false, Kind::Float)];
+        for (group, half, kind) in cases {
+            let settings = Settings { kernel: 6.try_into().unwrap(), groups: 2.try_into().unwrap() };
+            let (store, width) = (VarStore::new(Device::Cpu), 2 * group);
+            let positional = PositionalConvolution::new(&store.root(), width, &settings, Initialisation::HuggingFace);
+            let x_btd = Tensor::randn([2, 21, width], (Kind::Float, Device::Cpu));
+            let expected = positional.forward(&x_btd, Mode::Evaluate);
+            let _autocast = Autocast::set(Device::Cpu, half).unwrap();
+            let found = positional.forward(&x_btd, Mode::Train { skipped: &[], keep: Keep::All });
+            assert_eq!((found.size(), found.kind()), (expected.size(), kind));
+            let distance = (found - expected).abs().max().double_value(&[]);
+            assert!(distance < if kind == Kind::Float { 1e-5 } else { 0.05 }, "{group} {half}: {distance}");
+        }
+    }
+}

@@ -14,6 +14,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 namespace reprise {
@@ -56,22 +57,33 @@ struct Rows {
     int64_t rows, stride, count;
 };
 
-// N outputs at V · WIDE places, `stride` apart: out[n][place] = Σ x[row][place + j] · coefficients[row][j][n] over rows, then over j.
-template <int N, int V> REPRISE_INLINE void tile(Rows from, const float *coefficients, float *out, int64_t stride) {
-    floats sums[N][V] = {};
+// Half as many numbers: wider ones than a processor's registers the compiler takes through memory.
+typedef float eight __attribute__((vector_size(32)));
+
+// N outputs at as many places as V times T holds, `stride` apart: out[n][place] = Σ x[row][place + j] · coefficients[row][j][n] over rows,
+// then over j.
+template <int N, typename T, int V> REPRISE_INLINE void tile(Rows from, const float *coefficients, float *out, int64_t stride) {
+    constexpr int64_t lanes = sizeof(T) / sizeof(float);
+    T sums[N][V] = {};
     for (int64_t row = 0; row < from.rows; row++) {
         const float *x = from.x + row * from.stride;
         for (int64_t j = 0; j < from.count; j++, coefficients += N) {
-            floats at[V];
-            for (int v = 0; v < V; v++) at[v] = load(x + j + v * WIDE);
+            T at[V];
+            for (int v = 0; v < V; v++) std::memcpy(&at[v], x + j + v * lanes, sizeof(T));
             for (int n = 0; n < N; n++) {
                 for (int v = 0; v < V; v++) sums[n][v] += at[v] * coefficients[n];
             }
         }
     }
     for (int n = 0; n < N; n++) {
-        for (int v = 0; v < V; v++) store(out + n * stride + v * WIDE, sums[n][v]);
+        for (int v = 0; v < V; v++) std::memcpy(out + n * stride + v * lanes, &sums[n][v], sizeof(T));
     }
+}
+
+template <int N> REPRISE_INLINE void tile_of(Rows from, const float *coefficients, float *out, int64_t stride, bool wide, bool two) {
+    if (!wide) tile<N, eight, 2>(from, coefficients, out, stride);
+    else if (two) tile<N, floats, 2>(from, coefficients, out, stride);
+    else tile<N, floats, 1>(from, coefficients, out, stride);
 }
 
 // All `outputs` at places 0 to `places` − 1, and what fills the last WIDE of them.
@@ -81,18 +93,15 @@ REPRISE_CLONES void correlate(
     const int64_t depth = from.rows * from.count, step = wide ? 2 * WIDE : WIDE;
     for (int64_t place = 0; place < places; place += step) {
         const Rows here = {from.x + place, from.rows, from.stride, from.count};
-        const bool two = wide && places - place > WIDE;
+        const bool two = places - place > WIDE;
         for (int64_t first = 0, block; first < outputs; first += block) {
             block = block_of(outputs - first, wide);
             const float *of = coefficients + first * depth;
             float *to = out + first * stride + place;
-            if (block == 12 && two) tile<12, 2>(here, of, to, stride);
-            else if (block == 12) tile<12, 1>(here, of, to, stride);
-            else if (block == 6) tile<6, 1>(here, of, to, stride);
-            else if (block == 4 && two) tile<4, 2>(here, of, to, stride);
-            else if (block == 4) tile<4, 1>(here, of, to, stride);
-            else if (two) tile<1, 2>(here, of, to, stride);
-            else tile<1, 1>(here, of, to, stride);
+            if (block == 12) tile_of<12>(here, of, to, stride, wide, two);
+            else if (block == 6) tile_of<6>(here, of, to, stride, wide, two);
+            else if (block == 4) tile_of<4>(here, of, to, stride, wide, two);
+            else tile_of<1>(here, of, to, stride, wide, two);
         }
     }
 }
