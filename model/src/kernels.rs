@@ -1,5 +1,5 @@
-//! What training waits for on a CPU, in C++ (`kernels/`): dropout, attention with dropout, and the front-end over frames that hold their
-//! channels side by side. On other devices the same functions are libtorch's operations.
+//! What training waits for on a CPU, in C++ (`kernels/`): dropout, attention with dropout, positions, and the front-end over frames that
+//! hold their channels side by side. On other devices the same functions are libtorch's operations.
 //!
 //! libtorch's own dropout draws one number after the other on one thread; here an element's number depends on a key and its place alone, so
 //! that threads share the work, the number of threads changes no bit, and the backward pass makes the numbers again instead of keeping them.
@@ -59,6 +59,7 @@ unsafe extern "C" {
         epsilon: f64,
         out: *mut Pointer,
     ) -> *mut c_char;
+    fn reprise_positional(x: Pointer, weight: Pointer, bias: Pointer, groups: i64, out: *mut Pointer) -> *mut c_char;
 }
 
 /// `x` with dropout: elements are zero with probability `p`, to the next multiple of 2⁻¹⁶, and the others scaled to keep the mean.
@@ -178,6 +179,13 @@ pub fn convolution(x_btc: &Tensor, weight: &Tensor, bias: Option<&Tensor>, strid
 pub fn group_norm_gelu(x_btc: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     // SAFETY: as above.
     made(|out| unsafe { reprise_group_norm_gelu(pointer(x_btc), pointer(weight), pointer(bias), 1e-5, out) })
+}
+
+/// GELU of a grouped convolution over time with same padding: B × T × D to B × T × D with a weight of D × D/groups × kernel and a bias of D.
+/// Frame t reads frames t − ⌊kernel/2⌋ to t − ⌊kernel/2⌋ + kernel − 1. Computes and gives `f32` whatever autocast says. For the CPU.
+pub fn positional(x_btd: &Tensor, weight_dck: &Tensor, bias: &Tensor, groups: i64) -> Tensor {
+    // SAFETY: as above.
+    made(|out| unsafe { reprise_positional(pointer(x_btd), pointer(weight_dck), pointer(bias), groups, out) })
 }
 
 /// The key of the next dropout, from libtorch's generator.

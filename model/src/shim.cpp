@@ -109,7 +109,7 @@ char *reprise_autocast(bool on_cuda, bool on, bool forget, bool *before) {
     });
 }
 
-bool reprise_lowers(void) { return at::autocast::is_autocast_enabled(at::kCPU); }
+bool reprise_autocasts(bool on_cuda) { return at::autocast::is_autocast_enabled(on_cuda ? at::kCUDA : at::kCPU); }
 
 // Takes the gradients away, so that the next ones are written and not added.
 char *reprise_clear_gradients(at::Tensor *const *tensors, size_t count) {
@@ -163,6 +163,10 @@ char *reprise_convolution(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, i
 
 char *reprise_group_norm_gelu(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, double epsilon, at::Tensor **out) {
     return guarded([&] { *out = new at::Tensor(reprise::group_norm_gelu(*x, *weight, *bias, epsilon)); });
+}
+
+char *reprise_positional(at::Tensor *x, at::Tensor *weight, at::Tensor *bias, int64_t groups, at::Tensor **out) {
+    return guarded([&] { *out = new at::Tensor(reprise::positional(*x, *weight, *bias, groups)); });
 }
 
 char *reprise_recomputed(

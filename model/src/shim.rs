@@ -12,7 +12,7 @@ unsafe extern "C" {
     fn reprise_switches(values: *mut bool) -> *mut c_char;
     fn reprise_flush_denormal(on: bool, done: *mut bool) -> *mut c_char;
     fn reprise_keep_memory();
-    fn reprise_lowers() -> bool;
+    fn reprise_autocasts(on_cuda: bool) -> bool;
     fn reprise_autocast(on_cuda: bool, on: bool, forget: bool, before: *mut bool) -> *mut c_char;
     fn reprise_clear_gradients(tensors: *const *mut c_void, count: usize) -> *mut c_char;
     fn reprise_adamw(
@@ -113,12 +113,6 @@ impl Autocast {
     }
 }
 
-/// Whether operations on a CPU compute in half precision now.
-pub fn lowers() -> bool {
-    // SAFETY: it reads a flag.
-    unsafe { reprise_lowers() }
-}
-
 impl Drop for Autocast {
     fn drop(&mut self) {
         let mut ended = false;
@@ -133,6 +127,12 @@ impl Drop for Autocast {
 pub fn in_single_precision<T>(device: Device, body: impl FnOnce() -> T) -> T {
     let _autocast = Autocast::set(device, false).unwrap_or_else(|error| panic!("{error}"));
     body()
+}
+
+/// Whether products on a device compute in bfloat16.
+pub fn autocasts(device: Device) -> bool {
+    // SAFETY: it reads a number of this thread.
+    unsafe { reprise_autocasts(device.is_cuda()) }
 }
 
 /// Takes the gradients of `parameters` away, so that the next backward pass writes them and needn't add.

@@ -130,7 +130,7 @@ impl Layer {
 
 /// Whether halves of the layer are functions of their own: in training on a CPU in half precision.
 fn in_blocks(mode: Mode, x: &Tensor) -> bool {
-    matches!(mode, Mode::Train { .. }) && x.device() == Device::Cpu && shim::lowers()
+    matches!(mode, Mode::Train { .. }) && x.device() == Device::Cpu && shim::autocasts(Device::Cpu)
 }
 
 /// The mask as our own attention takes it, B × T; none where it is of numbers that are added.

@@ -8,6 +8,7 @@ use tch::nn::{self, Init, Path};
 use tch::{Device, Tensor};
 
 use super::Mode;
+use crate::kernels;
 use crate::layers::parameter;
 
 /// Parameters `weight_g` (1 × 1 × kernel), `weight_v` (D × D/groups × kernel) and `bias` (D).
@@ -41,15 +42,10 @@ impl PositionalConvolution {
     /// B × T × D to B × T × D: convolution with same padding (an even kernel drops its last step), then GELU.
     pub fn forward(&self, x_btd: &Tensor, mode: Mode) -> Tensor {
         let weight = &self.v_dck * (&self.g_11k / tap_norms(&self.v_dck));
-        let half = self.v_dck.size()[2] / 2;
-        let frames = x_btd.size()[1];
         if let (Mode::Train { .. }, Device::Cpu) = (mode, x_btd.device()) {
-            // As an image of one line that holds its channels side by side, which libtorch convolves without moving it.
-            let x_bd1t = x_btd.unsqueeze(1).permute([0, 3, 1, 2]);
-            let weight = weight.unsqueeze(2);
-            let y_bd1t = x_bd1t.conv2d(&weight, Some(&self.bias), [1, 1], [0, half], [1, 1], self.groups);
-            return y_bd1t.permute([0, 2, 3, 1]).squeeze_dim(1).narrow(1, 0, frames).gelu("none");
+            return kernels::positional(x_btd, &weight, &self.bias, self.groups);
         }
+        let (half, frames) = (self.v_dck.size()[2] / 2, x_btd.size()[1]);
         let y_bdt = x_btd.transpose(1, 2).conv1d(&weight, Some(&self.bias), 1, half, 1, self.groups);
         y_bdt.narrow(2, 0, frames).gelu("none").transpose(1, 2)
     }
@@ -57,4 +53,29 @@ impl PositionalConvolution {
 
 fn tap_norms(v_dck: &Tensor) -> Tensor {
     v_dck.square().sum_dim_intlist([0i64, 1].as_slice(), true, None::<tch::Kind>).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+    use tch::nn::VarStore;
+
+    use super::*;
+    use crate::shim::Autocast;
+
+    #[test]
+    fn training_and_evaluation_agree_whoever_convolves() {
+        for (channels, half) in [(12, false), (12, true), (17, true)] {
+            let settings = Settings { kernel: 6.try_into().unwrap(), groups: 2.try_into().unwrap() };
+            let (store, width) = (VarStore::new(Device::Cpu), 2 * channels);
+            let positional = PositionalConvolution::new(&store.root(), width, &settings, Initialisation::HuggingFace);
+            let x_btd = Tensor::randn([2, 21, width], (Kind::Float, Device::Cpu));
+            let expected = positional.forward(&x_btd, Mode::Evaluate);
+            let _autocast = Autocast::set(Device::Cpu, half).unwrap();
+            let found = positional.forward(&x_btd, Mode::LEARN);
+            assert_eq!((found.size(), found.kind()), (expected.size(), Kind::Float));
+            let distance = (found - expected).abs().max().double_value(&[]);
+            assert!(distance < 1e-5, "{channels} {half}: {distance}");
+        }
+    }
 }

@@ -48,6 +48,9 @@ convolution(const at::Tensor &x, const at::Tensor &weight, const std::optional<a
 // GELU of each channel normalised over time.
 at::Tensor group_norm_gelu(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias, double epsilon);
 
+// GELU of a grouped convolution over time with same padding, in single precision; an even kernel reads one frame more before than behind.
+at::Tensor positional(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias, int64_t groups);
+
 // A part of a network that the program computes: `run` writes a tensor for the caller to delete, or returns the text of an error for the
 // caller to free; `drop` ends it.
 struct Part {

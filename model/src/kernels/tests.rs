@@ -153,19 +153,44 @@ proptest! {
             prop_assert!(far(found, &expected) < 1e-4 * scale, "{} of {scale}", far(found, &expected));
         }
     }
+
+    #[test]
+    fn positions_and_their_gradients_are_libtorch_s(
+        rows in 1i64..4, frames in 1i64..90, groups in 1i64..4, group in 1i64..30, kernel in 1i64..50, half in any::<bool>(),
+    ) {
+        let kind = if half { Kind::BFloat16 } else { Kind::Float };
+        let x = Tensor::randn([rows, frames, groups * group], CPU).to_kind(kind).set_requires_grad(true);
+        let weight = (Tensor::randn([groups * group, group, kernel], CPU) * (group as f64).recip()).set_requires_grad(true);
+        let bias = leaf(&[groups * group]);
+        let inputs = [&x, &weight, &bias];
+        let exact = inputs.map(|x| x.detach().to_kind(Kind::Double).set_requires_grad(true));
+        let found = positional(&x, &weight, &bias, groups);
+        let expected = exact[0].transpose(1, 2).conv1d(&exact[1], Some(&exact[2]), 1, kernel / 2, 1, groups);
+        let expected = expected.narrow(2, 0, frames).gelu("none").transpose(1, 2);
+        prop_assert!(found.kind() == Kind::Float && far(&found, &expected) < 2e-5, "{}", far(&found, &expected));
+        let direction = Tensor::randn(found.size(), CPU);
+        let exact_gradients = gradients(&expected, &direction, &exact.each_ref());
+        for (found, expected) in gradients(&found, &direction, &inputs).iter().zip(exact_gradients) {
+            let room = if found.kind() == Kind::BFloat16 { 1e-2 } else { 1e-5 };
+            let scale = 1.0 + expected.abs().max().double_value(&[]);
+            prop_assert!(far(found, &expected) < room * scale, "{} of {scale}", far(found, &expected));
+        }
+    }
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let (x, z) = (leaf(&[2, 3, 90, 16]), leaf(&[2, 1700, 24]));
+    let taps = leaf(&[24, 12, 5]);
     let all = |threads: i32| {
         tch::set_num_threads(threads);
         let ones = Tensor::ones([24], CPU);
         let y = dropout_by(8, None, &attention_by(7, [&x; 3], None, 0.1), 0.2);
         let w = group_norm_gelu(&z, &ones, &ones);
-        let total = y.sum(Kind::Float) + (&w * &w).sum(Kind::Float);
-        let found = Tensor::run_backward(&[total], &[&x, &z], false, false);
-        [y, w].into_iter().chain(found).map(|x| x.detach()).collect::<Vec<_>>()
+        let p = positional(&z, &taps, &ones, 2);
+        let total = y.sum(Kind::Float) + (&w * &w).sum(Kind::Float) + (&p * &p).sum(Kind::Float);
+        let found = Tensor::run_backward(&[total], &[&x, &z, &taps], false, false);
+        [y, w, p].into_iter().chain(found).map(|x| x.detach()).collect::<Vec<_>>()
     };
     let before = tch::get_num_threads();
     let (one, three) = (all(1), all(3));

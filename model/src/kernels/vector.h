@@ -1,4 +1,5 @@
-// Sixteen numbers at a time, whatever the processor: the compiler makes one, two or four instructions of it, and the bits are the same.
+// Sixteen numbers at a time, whatever the processor: the compiler makes one, two or four instructions of it. The bits are the same but where a
+// processor can't multiply and add at once.
 // A choice is written `condition ? x : y`: kept as a number, a condition is taken apart into sixteen.
 
 #pragma once
