@@ -259,7 +259,7 @@ mod tests {
         ] {
             let log_mel = LogMel::new(bins, Device::Cpu);
             let samples = FRAME_WINDOW as i64 + (frames - 1) * FEATURE_STRIDE as i64 + 7;
-            let angles = (Tensor::arange(rows * samples, (Kind::Float, Device::Cpu)) % 100_003.0).square() * 1e-6;
+            let angles = Tensor::arange(rows * samples, (Kind::Float, Device::Cpu)).remainder(100_003).square() * 1e-6;
             let wave_bs = angles.sin().view([rows, samples]);
             let frames_bts = wave_bs.unfold(1, FRAME_WINDOW as i64, FEATURE_STRIDE as i64);
             let common_btm = logarithms(&log_mel.power(&frames_bts).matmul(&log_mel.filters_fm));

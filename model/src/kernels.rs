@@ -10,11 +10,12 @@ use std::ptr;
 
 use tch::{Device, Tensor};
 
-use crate::layers::Linear;
 use crate::shim;
 
+mod blocks;
 mod recompute;
 
+pub use blocks::{Asked, AttentionBlock, FeedForwardBlock};
 pub use recompute::recomputed;
 
 type Pointer = *mut c_void;
@@ -29,26 +30,6 @@ unsafe extern "C" {
         keys: Pointer,
         p: f64,
         random_key: u64,
-        out: *mut Pointer,
-    ) -> *mut c_char;
-    fn reprise_attention_block(
-        residual: Pointer,
-        x: Pointer,
-        queries: Pointer,
-        kept: Pointer,
-        weights: *const Pointer,
-        seen: Pointer,
-        heads: i64,
-        p: *const f64,
-        keys: *const u64,
-        out: *mut Pointer,
-    ) -> *mut c_char;
-    fn reprise_feed_forward_block(
-        residual: Pointer,
-        x: Pointer,
-        weights: *const Pointer,
-        p: *const f64,
-        keys: *const u64,
         out: *mut Pointer,
     ) -> *mut c_char;
     fn reprise_convolution(x: Pointer, weight: Pointer, bias: Pointer, stride: i64, out: *mut Pointer) -> *mut c_char;
@@ -89,83 +70,6 @@ fn attention_by(random_key: u64, [query, key, value]: [&Tensor; 3], keys_bt: Opt
     let keys = keys_bt.map_or(ptr::null_mut(), pointer);
     // SAFETY: as above.
     made(|out| unsafe { reprise_attention(pointer(query), pointer(key), pointer(value), keys, p, random_key, out) })
-}
-
-/// Dropout of one half of a Transformer block: within it, and of what it adds to the residual.
-#[derive(Clone, Copy, Debug)]
-pub struct Drops {
-    pub inner: f64,
-    pub outer: f64,
-}
-
-impl Drops {
-    fn keys(self) -> [u64; 2] {
-        [self.inner, self.outer].map(|p| if p > 0.0 { draw_key() } else { 0 })
-    }
-}
-
-/// The projections of self-attention.
-#[derive(Clone, Copy, Debug)]
-pub struct SelfAttention<'a> {
-    pub query: &'a Linear,
-    pub key: &'a Linear,
-    pub value: &'a Linear,
-    pub out: &'a Linear,
-    pub heads: i64,
-}
-
-/// Frames that a last layer asks for alone: queries B × Q × D, and the N places in their B · Q rows that it gives.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    pub queries: &'a Tensor,
-    pub kept: &'a Tensor,
-}
-
-/// `residual` plus [`dropout`] of the self-attention of `x_btd`, B × T × D or N × D in `f32`, whose products are in bfloat16; `keys_bt` is true
-/// where frames may be attended to. One function with a backward pass by hand, for training on a CPU.
-pub fn attention_block(
-    residual: &Tensor,
-    x_btd: &Tensor,
-    asked: Option<Asked<'_>>,
-    attention: SelfAttention<'_>,
-    keys_bt: Option<&Tensor>,
-    drops: Drops,
-) -> Tensor {
-    let SelfAttention { query, key, value, out, heads } = attention;
-    let weights = weights(&[query, key, value, out]);
-    let of = |tensor: Option<&Tensor>| tensor.map_or(ptr::null_mut(), pointer);
-    let (queries, kept) = (of(asked.map(|asked| asked.queries)), of(asked.map(|asked| asked.kept)));
-    let (p, keys) = ([drops.inner, drops.outer], drops.keys());
-    // SAFETY: as above; two probabilities and two keys.
-    made(|made| unsafe {
-        reprise_attention_block(
-            pointer(residual),
-            pointer(x_btd),
-            queries,
-            kept,
-            weights.as_ptr(),
-            of(keys_bt),
-            heads,
-            p.as_ptr(),
-            keys.as_ptr(),
-            made,
-        )
-    })
-}
-
-/// `residual` plus [`dropout`] of the feed-forward network of `x`, both of one shape in `f32`: GELU between two projections, whose products are in
-/// bfloat16. One function with a backward pass by hand, for training on a CPU.
-pub fn feed_forward_block(residual: &Tensor, x: &Tensor, inner: &Linear, output: &Linear, drops: Drops) -> Tensor {
-    let weights = weights(&[inner, output]);
-    let (p, keys) = ([drops.inner, drops.outer], drops.keys());
-    // SAFETY: as above; two probabilities and two keys.
-    made(|out| unsafe {
-        reprise_feed_forward_block(pointer(residual), pointer(x), weights.as_ptr(), p.as_ptr(), keys.as_ptr(), out)
-    })
-}
-
-fn weights(projections: &[&Linear]) -> Vec<Pointer> {
-    projections.iter().flat_map(|linear| [pointer(&linear.weight), pointer(&linear.bias)]).collect()
 }
 
 /// Convolution over time without padding: B × T × C to B × T′ × N with a weight of N × C × kernel, T′ = ⌊(T − kernel)/stride⌋ + 1. For the CPU.

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Mode, Places};
 use crate::analysis::similarity::{self, Attention};
-use crate::kernels;
+use crate::kernels::{self, Asked, AttentionBlock, FeedForwardBlock};
 use crate::layers::{LayerNorm, Linear};
 use crate::shim;
 
@@ -83,19 +83,29 @@ impl Layer {
         };
         let queries = places.map(|places| places.queries(x_btd));
         let asked = queries.as_ref().zip(places);
-        let asked = asked.map(|(queries, places)| kernels::Asked { queries, kept: places.of_queries() });
-        let (query, key, value, out) = (&self.query, &self.key, &self.value, &self.out);
-        let attention = kernels::SelfAttention { query, key, value, out, heads: self.heads };
-        let drops = kernels::Drops { inner: self.attention_dropout, outer: self.residual_dropout };
-        let residual = residual.to_kind(Kind::Float);
-        kernels::attention_block(&residual, &x_btd.to_kind(Kind::Float), asked, attention, keys_bt.as_ref(), drops)
+        let asked = asked.map(|(queries, places)| Asked { queries, kept: places.of_queries() });
+        let block = AttentionBlock {
+            query: &self.query,
+            key: &self.key,
+            value: &self.value,
+            out: &self.out,
+            heads: self.heads,
+            inner_dropout: self.attention_dropout,
+            outer_dropout: self.residual_dropout,
+        };
+        block.add(&residual.to_kind(Kind::Float), &x_btd.to_kind(Kind::Float), asked, keys_bt.as_ref())
     }
 
     /// `residual` and, with dropout, what the feed-forward network gives of `x`.
     fn add_feed_forward(&self, residual: &Tensor, x: &Tensor, mode: Mode) -> Tensor {
         if in_blocks(mode, x) {
-            let drops = kernels::Drops { inner: self.activation_dropout, outer: self.residual_dropout };
-            return kernels::feed_forward_block(residual, x, &self.intermediate, &self.output, drops);
+            let block = FeedForwardBlock {
+                intermediate: &self.intermediate,
+                output: &self.output,
+                inner_dropout: self.activation_dropout,
+                outer_dropout: self.residual_dropout,
+            };
+            return block.add(&residual.to_kind(Kind::Float), &x.to_kind(Kind::Float));
         }
         let inner = mode.dropout(self.intermediate.forward(x).gelu("none"), self.activation_dropout);
         mode.add(residual, &self.output.forward(&inner), self.residual_dropout)
