@@ -81,7 +81,8 @@ impl Layer {
         let Some(keys_bt) = keys(mask).filter(|_| in_blocks(mode, x_btd)) else {
             return mode.add(residual, &self.attend(x_btd, mask, mode, places), self.residual_dropout);
         };
-        let queries = places.map(|places| places.queries(x_btd));
+        let (residual, x_btd) = (residual.to_kind(Kind::Float), x_btd.to_kind(Kind::Float));
+        let queries = places.map(|places| places.queries(&x_btd));
         let asked = queries.as_ref().zip(places);
         let asked = asked.map(|(queries, places)| Asked { queries, kept: places.of_queries() });
         let block = AttentionBlock {
@@ -93,7 +94,7 @@ impl Layer {
             inner_dropout: self.attention_dropout,
             outer_dropout: self.residual_dropout,
         };
-        block.add(&residual.to_kind(Kind::Float), &x_btd.to_kind(Kind::Float), asked, keys_bt.as_ref())
+        block.add(&residual, &x_btd, asked, keys_bt.as_ref())
     }
 
     /// `residual` and, with dropout, what the feed-forward network gives of `x`.
